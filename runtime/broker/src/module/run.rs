@@ -1,0 +1,222 @@
+//! The contract between the core and the host: one batch of one task in, one outcome out.
+//!
+//! The host decides nothing: it runs the guest and reports. What becomes of a trap, a poisonous record or a retry is decided by the
+//! core, which therefore asks for a batch by offsets and can ask for any part of it again.
+use alloc::{collections::BTreeMap, string::String, sync::Arc, vec::Vec};
+use bytes::Bytes;
+use tidemill_protocol::records::Records;
+
+use super::Version;
+
+/// Partition number `number` of every input topic of one deployment: the unit of ownership, state and commit.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TaskKey {
+    /// Deployment name.
+    pub module: String,
+    /// Partition number.
+    pub number: u32,
+}
+
+/// One input partition's share of a batch.
+#[derive(Clone, Debug)]
+pub struct Input {
+    /// Topic name.
+    pub topic: String,
+    /// Partition number.
+    pub partition: u32,
+    /// First offset to deliver; earlier records of the first batch are skipped.
+    pub from: i64,
+    /// Deliver nothing at or above this offset. `i64::MAX` when only the limits cut the batch.
+    pub until: i64,
+    /// Offsets to leave out: poisonous records that this commit gives up on.
+    pub skip: Vec<i64>,
+    /// Whole record batches, possibly compressed.
+    pub records: Records,
+}
+
+/// One output topic as it stands now.
+#[derive(Clone, Debug)]
+pub struct OutputTopic {
+    /// Number of partitions, for the key hash.
+    pub partitions: u32,
+    /// Largest record batch the topic takes.
+    pub batch_bytes_max: usize,
+}
+
+/// Bounds of one run, from the manifest.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Records delivered at most.
+    pub records_max: u32,
+    /// Bytes of records delivered at most (the first is delivered whatever its size).
+    pub bytes_max: usize,
+    /// Wall time of the call.
+    pub timeout_ms: u32,
+    /// Linear memory of the instance.
+    pub memory_bytes_max: usize,
+    /// Output bytes of one call.
+    pub output_bytes_max: usize,
+    /// Bytes of state written by one call.
+    pub state_bytes_max: usize,
+    /// Log lines of a second.
+    pub log_lines_per_second: u32,
+}
+
+/// Run one batch of a task.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Whose batch.
+    pub task: TaskKey,
+    /// Which code.
+    pub version: Version,
+    /// Generation of the task's owner; comes back in the commit.
+    pub generation: u64,
+    /// 1 on the first delivery of these records.
+    pub attempt: u32,
+    /// The clock the guest sees, milliseconds.
+    pub now: i64,
+    /// What to deliver.
+    pub inputs: Vec<Input>,
+    /// Topics that the manifest grants, by name.
+    pub outputs: Arc<BTreeMap<String, OutputTopic>>,
+    /// Dead-letter topic, if the manifest names one. It is in `outputs` too.
+    pub dead_letter: Option<String>,
+    /// Buckets that the manifest declares.
+    pub buckets: Arc<Vec<String>>,
+    /// `[config]` of the manifest.
+    pub config: Arc<BTreeMap<String, String>>,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// What came of a [`Run`].
+#[derive(Clone, Debug)]
+pub struct Processed {
+    /// Whose batch.
+    pub task: TaskKey,
+    /// As in the run.
+    pub generation: u64,
+    /// What to do with it. Everything below but `logs` and `usage` is empty unless this is [`Verdict::Ack`].
+    pub verdict: Verdict,
+    /// First offset *not* covered, for each input: (topic, partition, next offset). Position after the last record delivered.
+    pub next: Vec<(String, u32, i64)>,
+    /// Record batches (v2, base offset 0, CRC set) to append, in order: (topic, partition, batch).
+    pub outputs: Vec<(String, u32, Bytes)>,
+    /// State writes in order, last wins: (bucket, key, value or delete).
+    pub state: Vec<(String, Bytes, Option<Bytes>)>,
+    /// Counters to add and gauges to set when committed.
+    pub metrics: Vec<Metric>,
+    /// Log lines, kept whatever the verdict.
+    pub logs: Vec<LogLine>,
+    /// What it took.
+    pub usage: Usage,
+}
+
+/// The host's word on a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Commit everything up to `Processed::next`.
+    Ack,
+    /// Transient; deliver the same records again.
+    Retry {
+        /// From the guest.
+        reason: String,
+        /// `None`: the backoff policy decides.
+        after_ms: Option<u32>,
+    },
+    /// The guest says that this record can never succeed.
+    Poison {
+        /// The record.
+        at: Coordinates,
+        /// Stable code.
+        code: String,
+        /// For a person.
+        reason: String,
+    },
+    /// The guest asks to stop the deployment.
+    Fatal(String),
+    /// The sandbox stopped the guest. The instance is gone.
+    Failed {
+        /// What happened.
+        kind: Failure,
+        /// For a person: message, demangled guest frames, the limit and its key in the manifest.
+        message: String,
+        /// The record that `context.mark` named, or the only record delivered.
+        suspect: Option<Coordinates>,
+        /// Records delivered: (topic, partition, first offset, last offset, count), for the bisection.
+        delivered: Vec<(String, u32, i64, i64, u32)>,
+    },
+}
+
+/// Ways in which the sandbox stops a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// A trap: panic, unreachable, bad memory access.
+    Trap,
+    /// `batch.timeout`.
+    Timeout,
+    /// `limits.memory`.
+    Memory,
+    /// Stack exhausted by recursion.
+    Stack,
+    /// A host-side bound: output bytes, state bytes, handles.
+    Limit,
+}
+
+/// A record's place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Coordinates {
+    /// Topic.
+    pub topic: String,
+    /// Partition.
+    pub partition: u32,
+    /// Offset.
+    pub offset: i64,
+}
+
+/// A measurement made by the guest.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Metric {
+    /// Add to a counter.
+    Counter(String, u64),
+    /// Set a gauge.
+    Gauge(String, f64),
+    /// Record into a histogram.
+    Histogram(String, f64),
+}
+
+/// One line from the guest or about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogLine {
+    /// Host clock, milliseconds.
+    pub time: i64,
+    /// trace, debug, info, warn, error, critical.
+    pub level: &'static str,
+    /// Task number.
+    pub task: u32,
+    /// Record being worked on, where known.
+    pub at: Option<Coordinates>,
+    /// Text, cut to a bound.
+    pub message: String,
+}
+
+/// What a run took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Records delivered.
+    pub records: u32,
+    /// Record bytes delivered.
+    pub bytes: u64,
+    /// Wall time in the guest, microseconds.
+    pub guest_us: u64,
+    /// Linear memory after the call, bytes.
+    pub memory_bytes: u64,
+}
+
+/// Reads a task's committed state while its guest runs. Given by the server, implemented over storage.
+pub trait StateReader: Send + Sync {
+    /// Value of a key.
+    fn get(&self, task: &TaskKey, bucket: &str, key: &[u8]) -> Option<Bytes>;
+    /// Up to `entries_max` entries of `[start, end)` in key order (descending if `reverse`); an empty `end` has no bound.
+    fn scan(&self, task: &TaskKey, bucket: &str, start: &[u8], end: &[u8], reverse: bool, entries_max: usize) -> Vec<(Bytes, Bytes)>;
+}

@@ -1,0 +1,1 @@
+//! Runs Wasm modules in a sandbox.

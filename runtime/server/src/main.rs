@@ -1,0 +1,2 @@
+//! The binary `tidemill`.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Async client of Tidemill over QUIC: producer, consumer, admin, modules.

@@ -1,0 +1,1 @@
+//! Kafka's wire protocol: frames, every served API and version, record batches. No IO.
