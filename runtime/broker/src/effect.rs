@@ -150,4 +150,6 @@ pub type ReadAnswer = Vec<Result<Records, ReadError>>;
 pub enum ReadError {
     /// The offset is below what storage still has: retention ran meanwhile.
     Gone,
+    /// The disk could not give it (KAFKA_STORAGE_ERROR). Never to be confused with [`ReadError::Gone`], after which a client resets.
+    Failed,
 }
