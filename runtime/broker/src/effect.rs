@@ -6,7 +6,10 @@ use alloc::{boxed::Box, string::String, vec::Vec};
 use bytes::Bytes;
 use tidemill_protocol::{api::Response, records::Records};
 
-use crate::{entry::Command, module::run::Run};
+use crate::{
+    entry::Command,
+    module::{self, run::Run},
+};
 
 /// Dense number of a partition's log within its shard, given at creation and never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,8 +51,6 @@ pub enum Effect {
     /// Something worth a line in the daemon's log.
     Note(String),
 }
-
-use crate::module;
 
 /// One contiguous read. Answered with whole batches: the first contains `from`, none reaches past `until`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,6 +143,23 @@ pub struct Changes {
     pub dropped: Vec<LogId>,
 }
 
+impl Changes {
+    /// Writes a row.
+    pub fn put(&mut self, table: Table, key: impl Into<Bytes>, value: &impl crate::stored::Stored) {
+        self.rows.push(Row { table, key: key.into(), value: Some(value.to_row()) });
+    }
+
+    /// Writes a row of raw bytes, or deletes it.
+    pub fn put_raw(&mut self, table: Table, key: Bytes, value: Option<Bytes>) {
+        self.rows.push(Row { table, key, value });
+    }
+
+    /// Deletes a row.
+    pub fn delete(&mut self, table: Table, key: impl Into<Bytes>) {
+        self.rows.push(Row { table, key: key.into(), value: None });
+    }
+}
+
 /// What a read found: one for each [`LogRead`], `Records` ready to be sent (base offsets and leader epochs patched).
 pub type ReadAnswer = Vec<Result<Records, ReadError>>;
 
@@ -152,4 +170,13 @@ pub enum ReadError {
     Gone,
     /// The disk could not give it (KAFKA_STORAGE_ERROR). Never to be confused with [`ReadError::Gone`], after which a client resets.
     Failed,
+}
+
+/// What a search by time found: the first record whose timestamp is at or after the one asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Its offset.
+    pub offset: i64,
+    /// Its timestamp, milliseconds.
+    pub timestamp: i64,
 }

@@ -6,5 +6,24 @@
 #![no_std]
 extern crate alloc;
 
+pub mod stored;
+
+pub mod config;
+pub mod context;
+pub mod core;
 pub mod effect;
+pub mod entry;
+pub mod group;
+pub mod limits;
 pub mod module;
+pub mod offset;
+pub mod state;
+pub mod topic;
+
+pub use crate::{
+    config::Config,
+    context::{Context, RequestContext, Requester},
+    core::Broker,
+    entry::{Command, Entry},
+    state::State,
+};

@@ -1,0 +1,223 @@
+//! The broker: soft state around the durable one, and the traffic between them.
+//!
+//! ```text
+//!  handle_request ──┐                                  ┌── Respond, Read, FindTime, Run, Load, ...
+//!  handle_admin   ──┤   ┌──────────────────────────┐   │
+//!  handle_read    ──┼──►│ groups, modules, fetches │───┼── Propose(id, command) ──► sequencer, journal
+//!  handle_timeout ──┤   │  (soft: may see State,   │   │                                │ durable
+//!  ...              │   │   may not change it)     │   └──◄── poll_effect               ▼
+//!                   │   └───────────▲──────────────┘            handle_committed(id, entry)
+//!                   │               │ outcome to its Waiter           │
+//!                   │               └──────────── State::apply ◄──────┘ ──► Changes to storage
+//! ```
+//!
+//! How the parts plug in:
+//! - a handler gets a [`Context`]: it reads `ctx.state`, calls `ctx.propose(command, waiter)`, `ctx.respond(requester, response)`,
+//!   `ctx.read(..)`, `ctx.note(..)`. Effects leave in the order in which they were made.
+//! - `group::apply` and `module::apply` are called by [`State::apply`] for their commands; they may use `State::append`,
+//!   `State::commit_offsets`, `State::delete_offsets`, and write rows with `Changes::put`.
+//! - after an entry has been applied, its waiter hears the outcome: `Groups::handle_outcome`, `Modules::handle_outcome`. Then, if topics
+//!   or partitions came or went, both hear `handle_topics_changed`; if logs grew or their start moved, fetches and
+//!   `Modules::handle_appended` hear which. This also happens for entries that somebody else proposed.
+//! - a module's own group member asks through `ctx.request(call, ..)`; the request takes the same way as a client's, with
+//!   [`Requester::Module`], and the answer comes to `Modules::handle_response(call, ..)`.
+//! - deadlines: each part tells its earliest through `poll_timeout` and gets `handle_timeout` when it is due.
+//!
+//! What the caller must do: call [`Broker::handle_start`] once after recovery, before anything else; perform effects in order; publish the
+//! [`Changes`] of `handle_committed` to storage *before* it polls the effects that follow; pass entries in order of their index.
+//!
+//! The broker does not know connections' order of responses (the server keeps it), files, time or threads.
+use tidemill_protocol::{
+    admin,
+    api::{Request, Response},
+};
+
+use crate::{
+    config::Config,
+    context::{ConnectionId, Context, Internal, Outbox, Reading, Refusal, RequestContext, Requester, Waiter},
+    effect::{Changes, Effect, Found, LogId, ProposalId, ReadAnswer, ReadId, RequestId, Table},
+    entry::Entry,
+    group::Groups,
+    module::{Modules, Version, run::Processed},
+    state::State,
+};
+use alloc::{collections::BTreeSet, string::String, sync::Arc, vec::Vec};
+
+/// The core as a value.
+#[derive(Debug)]
+pub struct Broker {
+    config: Config,
+    state: State,
+    groups: Groups,
+    modules: Modules,
+    out: Outbox,
+}
+
+/// The broker taken apart, so that one part can be called with a context over the rest.
+struct Parts<'a> {
+    ctx: Context<'a>,
+    groups: &'a mut Groups,
+    modules: &'a mut Modules,
+}
+
+impl Broker {
+    /// A broker over recovered state.
+    pub fn new(config: Config, state: State) -> Broker {
+        let out = Outbox::new(config.seed);
+        Broker { config, state, groups: Groups::default(), modules: Modules::default(), out }
+    }
+
+    /// The durable state.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Takes up what was going on before a restart: groups' members get fresh deadlines, modules' tasks go on.
+    pub fn handle_start(&mut self, now: i64) {
+        let mut parts = self.parts(now);
+        parts.groups.handle_start(&mut parts.ctx);
+        parts.modules.handle_start(&mut parts.ctx);
+        self.settle(now);
+    }
+
+    /// A client's request.
+    pub fn handle_request(&mut self, now: i64, id: RequestId, context: RequestContext, request: Request) {
+        self.dispatch(now, Requester::Connection(id), &context, request);
+        self.settle(now);
+    }
+
+    /// A management request.
+    pub fn handle_admin(&mut self, now: i64, id: RequestId, principal: Arc<str>, call: admin::Call) {
+        let mut parts = self.parts(now);
+        parts.modules.handle_admin(&mut parts.ctx, id, &principal, call);
+        self.settle(now);
+    }
+
+    /// An entry is durable: applies it. `proposal` is `None` when this node did not propose it, or proposed it before a restart.
+    pub fn handle_committed(&mut self, now: i64, proposal: Option<ProposalId>, entry: &Entry) -> Changes {
+        let (outcome, changes) = self.state.apply(entry);
+        let waiter = proposal.and_then(|id| self.out.waiters.remove(&id)).unwrap_or(Waiter::Nobody);
+        let mut parts = self.parts(now);
+        match waiter {
+            Waiter::Nobody => {}
+            Waiter::Group(waiter) => parts.groups.handle_outcome(&mut parts.ctx, waiter, outcome),
+            Waiter::Module(waiter) => parts.modules.handle_outcome(&mut parts.ctx, waiter, outcome),
+        }
+        if changes.rows.iter().any(|row| row.table == Table::Topic) {
+            parts.groups.handle_topics_changed(&mut parts.ctx);
+            parts.modules.handle_topics_changed(&mut parts.ctx);
+        }
+        let logs: BTreeSet<LogId> = changes.appends.iter().map(|append| append.log).collect();
+        if !logs.is_empty() {
+            parts.modules.handle_appended(&mut parts.ctx, &logs);
+        }
+        self.settle(now);
+        changes
+    }
+
+    /// A proposal did not become an entry, and never will.
+    pub fn handle_refused(&mut self, now: i64, proposal: ProposalId, refusal: Refusal) {
+        let waiter = self.out.waiters.remove(&proposal).unwrap_or(Waiter::Nobody);
+        let mut parts = self.parts(now);
+        match waiter {
+            Waiter::Nobody => {}
+            Waiter::Group(waiter) => parts.groups.handle_refused(&mut parts.ctx, waiter, refusal),
+            Waiter::Module(waiter) => parts.modules.handle_refused(&mut parts.ctx, waiter, refusal),
+        }
+        self.settle(now);
+    }
+
+    /// A read is done.
+    pub fn handle_read(&mut self, now: i64, read: ReadId, answer: ReadAnswer) {
+        let reading = self.out.readings.remove(&read);
+        let mut parts = self.parts(now);
+        match reading {
+            None => {}
+            Some(Reading::Module(tag)) => parts.modules.handle_read(&mut parts.ctx, tag, answer),
+        }
+        self.settle(now);
+    }
+
+    /// A search by time is done.
+    pub fn handle_found(&mut self, now: i64, read: ReadId, found: Option<Found>) {
+        let reading = self.out.readings.remove(&read);
+        let mut parts = self.parts(now);
+        match reading {
+            None => {}
+            Some(Reading::Module(tag)) => parts.modules.handle_found(&mut parts.ctx, tag, found),
+        }
+        self.settle(now);
+    }
+
+    /// How far each log may be trimmed.
+    pub fn handle_retention(&mut self, now: i64, _starts: Vec<(LogId, i64)>) {
+        self.settle(now);
+    }
+
+    /// The host has run a batch.
+    pub fn handle_processed(&mut self, now: i64, processed: Processed) {
+        let mut parts = self.parts(now);
+        parts.modules.handle_processed(&mut parts.ctx, processed);
+        self.settle(now);
+    }
+
+    /// The host has a version ready, or says why not.
+    pub fn handle_loaded(&mut self, now: i64, version: &Version, result: Result<(), String>) {
+        let mut parts = self.parts(now);
+        parts.modules.handle_loaded(&mut parts.ctx, version, result);
+        self.settle(now);
+    }
+
+    /// A connection is gone, and what was parked for it with it.
+    pub fn handle_connection_closed(&mut self, now: i64, connection: ConnectionId) {
+        let mut parts = self.parts(now);
+        parts.groups.handle_connection_closed(&mut parts.ctx, connection);
+        self.settle(now);
+    }
+
+    /// The time that [`Broker::poll_timeout`] named has come, or may have.
+    pub fn handle_timeout(&mut self, now: i64) {
+        let mut parts = self.parts(now);
+        parts.groups.handle_timeout(&mut parts.ctx);
+        parts.modules.handle_timeout(&mut parts.ctx);
+        self.settle(now);
+    }
+
+    /// What must go out next.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.out.effects.pop_front()
+    }
+
+    /// When [`Broker::handle_timeout`] wants to be called, milliseconds; `None`: nothing waits for time.
+    pub fn poll_timeout(&self) -> Option<i64> {
+        [self.groups.poll_timeout(), self.modules.poll_timeout()].into_iter().flatten().min()
+    }
+
+    /// Handles what modules ask of the core and are answered, until nothing is left.
+    fn settle(&mut self, now: i64) {
+        while let Some(internal) = self.out.internal.pop_front() {
+            match internal {
+                Internal::Request(call, context, request) => self.dispatch(now, Requester::Module(call), &context, request),
+                Internal::Response(call, response) => {
+                    let mut parts = self.parts(now);
+                    parts.modules.handle_response(&mut parts.ctx, call, response);
+                }
+            }
+        }
+    }
+
+    /// Hands a request to the part that answers its API.
+    fn dispatch(&mut self, now: i64, requester: Requester, context: &RequestContext, request: Request) {
+        let mut parts = self.parts(now);
+        match request {
+            request => parts.groups.handle_request(&mut parts.ctx, requester, context, request),
+        }
+    }
+
+    fn parts(&mut self, now: i64) -> Parts<'_> {
+        let Broker { config, state, groups, modules, out } = self;
+        Parts { ctx: Context { now, config, state, out }, groups, modules }
+    }
+}
+
+const _: fn(Response) = |_| {};

@@ -1,0 +1,28 @@
+//! Every bound of the core, in one place.
+
+/// Partitions of one topic.
+pub const TOPIC_PARTITIONS_MAX: u32 = 10_000;
+
+/// Partitions of all topics together.
+pub const PARTITIONS_MAX: usize = 200_000;
+
+/// Partitions of `__consumer_offsets`; fixed for ever, because a group's partition is its hash modulo this.
+pub const OFFSETS_PARTITIONS: u32 = 50;
+
+/// Bytes of a committed offset's metadata, as Kafka's `offset.metadata.max.bytes`.
+pub const OFFSET_METADATA_BYTES_MAX: usize = 4096;
+
+/// Batches remembered for each producer and log: what an idempotent client may have in flight.
+pub const PRODUCER_BATCHES: usize = 5;
+
+/// A producer silent for this long is forgotten, as Kafka's `producer.id.expiration.ms`.
+pub const PRODUCER_EXPIRY_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// How often retention and expiry look around.
+pub const HOUSEKEEPING_INTERVAL_MS: i64 = 60 * 1000;
+
+/// The longest a fetch waits, whatever the client asks.
+pub const FETCH_WAIT_MS_MAX: i32 = 5 * 60 * 1000;
+
+/// Bytes in one fetch response, whatever the client asks.
+pub const FETCH_BYTES_MAX: usize = 64 * 1024 * 1024;
