@@ -1,0 +1,101 @@
+//! Everything a module must not do. `[config] act` chooses; the first record whose value is `now` sets it off, others are forwarded.
+//!
+//! After each of these the daemon lives, the other modules go on, and the message names the record, the limit and its manifest key.
+use std::hint::black_box;
+
+use tidemill_guest::prelude::*;
+
+fn process(batch: &Batch) -> Result<Ack, Error> {
+    let act = context::config("act").unwrap_or_default();
+    for record in batch {
+        if record.value() == Some(b"now") {
+            misbehave(&act, batch, &record)?;
+        }
+    }
+    let all: Vec<u32> = (0..batch.len()).collect();
+    batch.forward("tame", &all)?;
+    Ok(Ack::All)
+}
+
+tidemill_guest::module!(process);
+
+fn misbehave(act: &str, batch: &Batch, record: &Record) -> Result<(), Error> {
+    match act {
+        "endless-loop" => loop {
+            black_box(0);
+        },
+        "memory-bomb" => {
+            let mut hoard = Vec::new();
+            loop {
+                hoard.push(black_box(vec![1u8; 1 << 20]));
+            }
+        }
+        "deep-recursion" => {
+            black_box(dig(black_box(1)));
+            Ok(())
+        }
+        "log-flood" => {
+            for line in 0..100_000 {
+                log::info(&format!("line {line} of a flood"));
+            }
+            Ok(())
+        }
+        "huge-output" => {
+            let block = vec![b'x'; 256 << 10];
+            loop {
+                let mut out = Output::to("tame");
+                out.push(Message::new().value(Some(&block)));
+                out.send()?;
+            }
+        }
+        "undeclared-topic" => batch.forward("somebody-elses", &[record.index()]),
+        "undeclared-bucket" => state::open("somebody-elses").map(|_| ()),
+        "panic" => panic!("this record cannot be processed"),
+        "poison" => Err(record.poison("bad-record", "says so itself")),
+        "retry" => Err(Error::retry("the weather is bad")),
+        "fatal" => Err(Error::fatal("the module wants to stop")),
+        unknown => Err(Error::fatal(format!("[config] act = {unknown:?} is no act"))),
+    }
+}
+
+fn dig(depth: u64) -> u64 {
+    let ballast = black_box([depth; 64]);
+    if black_box(true) {
+        dig(depth + 1) + ballast[0]
+    } else {
+        depth
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidemill_guest::testing::{Bench, Input};
+
+    use super::*;
+
+    fn bench(act: &str) -> Bench {
+        Bench::new(process).output("tame").config("act", act)
+    }
+
+    #[test]
+    fn other_records_pass() {
+        let sent = bench("panic").run(&[Input::new("wild").value("later")]).unwrap().sent;
+        assert_eq!(sent[0].topic, "tame");
+    }
+
+    #[test]
+    fn acts_that_return_say_what_they_did() {
+        let now = Input::new("wild").value("now");
+        for (act, words) in [
+            ("undeclared-topic", "somebody-elses"),
+            ("undeclared-bucket", "somebody-elses"),
+            ("poison", "bad-record"),
+            ("retry", "weather"),
+            ("fatal", "wants to stop"),
+            ("nonsense", "is no act"),
+        ] {
+            let error = bench(act).run(std::slice::from_ref(&now)).unwrap_err();
+            assert!(error.to_string().contains(words), "{act}: {error}");
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! A batch of input records, read as columns and walked as records.
+//!
+//! The records stay with the host. The first look at a key or a value copies the columns of up to a mebibyte of records into the
+//! guest in seven allocations, whatever their number; from then on a [`Record`] is a handful of slices.
+use std::{
+    cell::OnceCell,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use crate::{
+    error::Error,
+    output,
+    sys::{self, Columns, Projection},
+};
+
+pub use crate::bindings::tidemill::processor::types::{Header, Source};
+
+/// Bytes copied into the guest at once. A batch is at most the manifest's `batch.max-bytes`, a mebibyte by default.
+const PAGE_BYTES: u32 = 4 << 20;
+
+/// Index of the record that the iterator gave last, for the panic hook.
+static CURRENT: AtomicU32 = AtomicU32::new(u32::MAX);
+
+#[cfg_attr(not(target_arch = "wasm32"), allow(dead_code))]
+pub(crate) fn current() -> Option<u32> {
+    match CURRENT.load(Ordering::Relaxed) {
+        u32::MAX => None,
+        index => Some(index),
+    }
+}
+
+/// The batch that a call is about. Never empty.
+pub struct Batch<'a> {
+    handle: sys::Handle<'a>,
+    sources: OnceCell<Vec<Source>>,
+    pages: OnceCell<Vec<Page>>,
+    projection: Projection,
+}
+
+/// Consecutive records as columns, and where each record's bytes start.
+struct Page {
+    first: u32,
+    columns: Columns,
+    starts: Vec<u32>,
+}
+
+impl Page {
+    fn new(first: u32, columns: Columns, what: Projection) -> Page {
+        let mut at = 0;
+        let mut starts = Vec::with_capacity(columns.offsets.len());
+        for (key, value) in columns.key_lengths.iter().zip(&columns.value_lengths) {
+            starts.push(at);
+            if what.contains(Projection::KEYS) {
+                at += bytes(*key);
+            }
+            if what.contains(Projection::VALUES) {
+                at += bytes(*value);
+            }
+        }
+        Page { first, columns, starts }
+    }
+}
+
+/// Length of a field in the data; a null field (-1) has none.
+fn bytes(length: i32) -> u32 {
+    u32::try_from(length).unwrap_or(0)
+}
+
+impl<'a> Batch<'a> {
+    pub(crate) fn borrowed(handle: sys::Handle<'a>) -> Batch<'a> {
+        CURRENT.store(u32::MAX, Ordering::Relaxed);
+        let projection = Projection::KEYS | Projection::VALUES;
+        Batch {
+            handle,
+            sources: OnceCell::new(),
+            pages: OnceCell::new(),
+            projection,
+        }
+    }
+
+    /// The same batch without its values: [`Record::value`] is `None`, and their bytes never enter the guest. For routing by key.
+    pub fn keys_only(&self) -> Batch<'a> {
+        Batch {
+            projection: Projection::KEYS,
+            ..Batch::borrowed(self.handle)
+        }
+    }
+
+    /// Number of records, never 0.
+    pub fn len(&self) -> u32 {
+        sys::len(self.handle)
+    }
+
+    /// Always false: the host delivers no empty batch.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The partitions that feed this batch.
+    pub fn sources(&self) -> &[Source] {
+        self.sources.get_or_init(|| sys::sources(self.handle))
+    }
+
+    /// The records in order.
+    pub fn iter(&self) -> Records<'_> {
+        Records {
+            batch: self,
+            page: 0,
+            row: 0,
+        }
+    }
+
+    /// Sends input records on unchanged; their bytes never enter the guest. `indexes` are [`Record::index`]es.
+    ///
+    /// # Errors
+    /// As [`output::Output::send`].
+    pub fn forward(&self, topic: &str, indexes: &[u32]) -> Result<(), Error> {
+        sys::forward(topic, self.handle, indexes).map_err(|e| output::refused(topic, &e))
+    }
+
+    /// Gives up on one record: it goes to the dead-letter topic with `code`, `reason` and its origin as headers, in the transaction
+    /// that commits this call. The batch goes on.
+    ///
+    /// # Errors
+    /// Fatal if the manifest names no dead-letter topic.
+    pub fn dead_letter(&self, record: &Record<'_>, code: &str, reason: &str) -> Result<(), Error> {
+        sys::dead_letter(self.handle, record.index, code, reason).map_err(|e| output::refused("dead-letter", &e))
+    }
+
+    fn pages(&self) -> &[Page] {
+        self.pages.get_or_init(|| {
+            let (len, mut pages, mut first) = (self.len(), Vec::new(), 0);
+            while first < len {
+                let columns = sys::read(self.handle, first, len - first, PAGE_BYTES, self.projection);
+                let read = u32::try_from(columns.offsets.len()).unwrap_or(u32::MAX);
+                assert!(read > 0, "the host gives at least one record");
+                pages.push(Page::new(first, columns, self.projection));
+                first += read;
+            }
+            pages
+        })
+    }
+}
+
+impl<'b> IntoIterator for &'b Batch<'_> {
+    type Item = Record<'b>;
+    type IntoIter = Records<'b>;
+
+    fn into_iter(self) -> Records<'b> {
+        self.iter()
+    }
+}
+
+/// Iterator over a batch.
+pub struct Records<'b> {
+    batch: &'b Batch<'b>,
+    page: usize,
+    row: usize,
+}
+
+impl<'b> Iterator for Records<'b> {
+    type Item = Record<'b>;
+
+    fn next(&mut self) -> Option<Record<'b>> {
+        let page = self.batch.pages().get(self.page)?;
+        let row = self.row;
+        self.row += 1;
+        if self.row == page.starts.len() {
+            (self.page, self.row) = (self.page + 1, 0);
+        }
+        let index = page.first + u32::try_from(row).unwrap_or(u32::MAX);
+        CURRENT.store(index, Ordering::Relaxed);
+        Some(Record {
+            batch: self.batch,
+            page,
+            row,
+            index,
+        })
+    }
+}
+
+/// One record of a batch.
+#[derive(Clone, Copy)]
+pub struct Record<'b> {
+    batch: &'b Batch<'b>,
+    page: &'b Page,
+    row: usize,
+    index: u32,
+}
+
+impl<'b> Record<'b> {
+    /// Position in the batch.
+    pub fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// Topic and partition that it comes from.
+    pub fn source(&self) -> &'b Source {
+        let id = self.page.columns.source_ids.get(self.row).copied().unwrap_or(0);
+        &self.batch.sources()[usize::from(id)]
+    }
+
+    /// Offset in its partition.
+    pub fn offset(&self) -> u64 {
+        self.page.columns.offsets[self.row]
+    }
+
+    /// Milliseconds since 1970-01-01T00:00:00Z.
+    pub fn timestamp(&self) -> i64 {
+        self.page.columns.timestamps[self.row]
+    }
+
+    /// The key; `None` is a null key.
+    pub fn key(&self) -> Option<&'b [u8]> {
+        self.slice(0, self.page.columns.key_lengths[self.row])
+    }
+
+    /// The value; `None` is a null value (a tombstone).
+    pub fn value(&self) -> Option<&'b [u8]> {
+        if !self.batch.projection.contains(Projection::VALUES) {
+            return None;
+        }
+        let skip = bytes(self.page.columns.key_lengths[self.row]);
+        self.slice(skip, self.page.columns.value_lengths[self.row])
+    }
+
+    /// Headers in order; names may repeat. One call to the host for a record that has any.
+    pub fn headers(&self) -> Vec<Header> {
+        match self.page.columns.header_counts.get(self.row) {
+            None | Some(0) => Vec::new(),
+            Some(_) => sys::headers(self.batch.handle, self.index),
+        }
+    }
+
+    /// The key as text, or poison with the code `bad-key`.
+    ///
+    /// # Errors
+    /// [`Error::Poison`] for a null key or one that is not UTF-8.
+    pub fn key_str(&self) -> Result<&'b str, Error> {
+        let key = self
+            .key()
+            .ok_or_else(|| self.poison("no-key", "the record has no key"))?;
+        std::str::from_utf8(key).map_err(|e| self.poison("bad-key", e))
+    }
+
+    /// The value as JSON, or poison with the code `bad-json`.
+    ///
+    /// # Errors
+    /// [`Error::Poison`] for a null value or one that does not fit `T`.
+    pub fn json<T: serde::Deserialize<'b>>(&self) -> Result<T, Error> {
+        let value = self
+            .value()
+            .ok_or_else(|| self.poison("no-value", "the record has no value"))?;
+        serde_json::from_slice(value).map_err(|e| self.poison("bad-json", e))
+    }
+
+    /// The error that says: this record can never succeed.
+    pub fn poison(&self, code: &str, reason: impl std::fmt::Display) -> Error {
+        Error::Poison {
+            index: self.index,
+            code: code.to_owned(),
+            reason: reason.to_string(),
+        }
+    }
+
+    fn slice(&self, skip: u32, length: i32) -> Option<&'b [u8]> {
+        let length = usize::try_from(length).ok()?;
+        let start = (self.page.starts[self.row] + skip) as usize;
+        Some(&self.page.columns.data[start..start + length])
+    }
+}

@@ -1,0 +1,149 @@
+//! How each chore is done: cargo, called with the right words in the right order.
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+type Done = Result<(), String>;
+
+const WASM_TARGET: &str = "wasm32-wasip2";
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .expect("xtask lives in tests/xtask")
+        .to_path_buf()
+}
+
+/// Runs a command at the project's root and passes its failure on.
+fn sh(program: &str, args: &[&str], env: &[(&str, &str)]) -> Done {
+    println!("$ {program} {}", args.join(" "));
+    let status = Command::new(program)
+        .args(args)
+        .envs(env.iter().copied())
+        .current_dir(root())
+        .status()
+        .map_err(|e| format!("cannot start {program}: {e}"))?;
+    status
+        .success()
+        .then_some(())
+        .ok_or_else(|| format!("`{program} {}` failed", args.join(" ")))
+}
+
+fn cargo(args: &[&str]) -> Done {
+    sh("cargo", args, &[])
+}
+
+/// Adds the guests' target where it is missing.
+fn wasm_target() -> Done {
+    let sysroot = Command::new("rustc")
+        .args(["--print", "sysroot"])
+        .output()
+        .map_err(|e| e.to_string())?;
+    let sysroot = String::from_utf8_lossy(&sysroot.stdout).trim().to_owned();
+    if Path::new(&sysroot).join("lib/rustlib").join(WASM_TARGET).exists() {
+        return Ok(());
+    }
+    sh("rustup", &["target", "add", WASM_TARGET], &[])
+        .map_err(|e| format!("{e}; add the target {WASM_TARGET} to this toolchain by hand"))
+}
+
+/// Builds every guest example as a component.
+pub(crate) fn guests() -> Done {
+    wasm_target()?;
+    let manifest = "guest-examples/Cargo.toml";
+    cargo(&[
+        "build",
+        "--manifest-path",
+        manifest,
+        "--target",
+        WASM_TARGET,
+        "--release",
+        "--locked",
+    ])
+}
+
+pub(crate) fn test(filter: Option<&str>) -> Done {
+    guests()?;
+    if filter.is_none() {
+        cargo(&["test", "--manifest-path", "guest-examples/Cargo.toml", "--locked"])?;
+    }
+    // The end-to-end tests start the real binary.
+    cargo(&["build", "--workspace", "--bins", "--locked"])?;
+    let mut args = vec!["test", "--workspace", "--locked"];
+    args.extend(filter);
+    cargo(&args)
+}
+
+pub(crate) fn demo(keep: bool, dev: bool) -> Done {
+    guests()?;
+    let mut args = vec!["run", "--package", "tidemill-tests", "--bin", "demo", "--locked"];
+    if !dev {
+        args.push("--release");
+        cargo(&["build", "--package", "tidemill", "--release", "--locked"])?;
+    } else {
+        cargo(&["build", "--package", "tidemill", "--locked"])?;
+    }
+    if keep {
+        args.extend(["--", "--keep"]);
+    }
+    cargo(&args)
+}
+
+pub(crate) fn kill(rounds: u32) -> Done {
+    guests()?;
+    cargo(&["build", "--package", "tidemill", "--release", "--locked"])?;
+    let rounds = rounds.to_string();
+    let words = [
+        "test",
+        "--package",
+        "tidemill-tests",
+        "--test",
+        "it",
+        "--release",
+        "--locked",
+        "--",
+        "kill",
+        "--nocapture",
+    ];
+    sh("cargo", &words, &[("TIDEMILL_KILL_ROUNDS", &rounds)])
+}
+
+pub(crate) fn sweep() -> Done {
+    let words = [
+        "test",
+        "--package",
+        "tidemill-storage",
+        "--release",
+        "--locked",
+        "--",
+        "--nocapture",
+    ];
+    sh("cargo", &words, &[("TIDEMILL_SWEEP", "long")])
+}
+
+pub(crate) fn bench() -> Done {
+    guests()?;
+    cargo(&["bench", "--package", "tidemill-storage", "--locked"])?;
+    cargo(&["bench", "--package", "tidemill-host", "--locked"])
+}
+
+/// Installs a cargo tool from the registry into `target/tools` and runs it from there.
+fn tool(name: &str, args: &[&str]) -> Done {
+    let home = root().join("target/tools");
+    let binary = home.join("bin").join(name);
+    if !binary.exists() {
+        cargo(&["install", name, "--locked", "--root", &home.to_string_lossy()])?;
+    }
+    sh(&binary.to_string_lossy(), args, &[])
+}
+
+pub(crate) fn fuzz(target: &str, seconds: u32) -> Done {
+    let limit = format!("-max_total_time={seconds}");
+    tool("cargo-fuzz", &["run", "--fuzz-dir", "tests/fuzz", target, "--", &limit])
+}
+
+pub(crate) fn deny() -> Done {
+    tool("cargo-deny", &["check"])
+}
