@@ -15,4 +15,5 @@ pub mod codec;
 pub mod error_code;
 pub mod frame;
 pub mod ids;
+pub mod manifest;
 pub mod records;
