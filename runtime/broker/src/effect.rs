@@ -113,7 +113,7 @@ pub enum Table {
     Module = 6,
     /// Module task by (module, number).
     Task = 7,
-    /// A module's own state by (module, task, bucket, key). Never loaded into the core: it may be larger than memory.
+    /// A module's own state by (deployment, task, bucket, key), see [`module::state_key`]. Never loaded into the core: it may be larger than memory.
     ModuleState = 8,
 }
 
@@ -141,6 +141,9 @@ pub struct Changes {
     pub log_starts: Vec<(LogId, i64)>,
     /// Logs that are gone with everything in them.
     pub dropped: Vec<LogId>,
+    /// Rows that are gone: all of a table whose keys begin with these bytes. Nobody asks for them again and no such key is ever written
+    /// again, so they may be deleted at leisure.
+    pub cleared: Vec<(Table, Bytes)>,
 }
 
 impl Changes {

@@ -1,5 +1,6 @@
 //! Modules: deployments, their tasks as members of consumer groups, and the policy for what goes wrong.
 pub mod run;
+pub mod state_key;
 
 use alloc::{collections::BTreeSet, string::String};
 use tidemill_protocol::{admin, api::Response};

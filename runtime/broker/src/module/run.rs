@@ -4,7 +4,7 @@
 //! core, which therefore asks for a batch by offsets and can ask for any part of it again.
 use alloc::{collections::BTreeMap, string::String, sync::Arc, vec::Vec};
 use bytes::Bytes;
-use tidemill_protocol::records::Records;
+use tidemill_protocol::{manifest::Metrics, records::Records};
 
 use super::Version;
 
@@ -13,6 +13,8 @@ use super::Version;
 pub struct TaskKey {
     /// Deployment name.
     pub module: String,
+    /// The deployment's own number: a module deleted and deployed again is another one, and never sees the state of the first.
+    pub deployment: u64,
     /// Partition number.
     pub number: u32,
 }
@@ -28,10 +30,47 @@ pub struct Input {
     pub from: i64,
     /// Deliver nothing at or above this offset. `i64::MAX` when only the limits cut the batch.
     pub until: i64,
-    /// Offsets to leave out: poisonous records that this commit gives up on.
-    pub skip: Vec<i64>,
+    /// Records that this commit gives up on, in order of offset. The host leaves them out, and if the run names a dead-letter topic
+    /// for them ([`GiveUp::dead_letter`]) it adds them to the outputs of that topic, exactly as `producer.dead-letter` would. Those at
+    /// or above `Processed::next` were not reached: they are in no output.
+    pub give_up: Vec<GiveUp>,
     /// Whole record batches, possibly compressed.
     pub records: Records,
+}
+
+/// A poisonous record: never delivered again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GiveUp {
+    /// Its offset.
+    pub offset: i64,
+    /// Whether it goes to the dead-letter topic (with [`dead_letter`]'s headers) or nowhere.
+    pub dead_letter: bool,
+    /// Short and stable: the guest's own code, or [`Failure::code`].
+    pub code: String,
+    /// For a person.
+    pub reason: String,
+    /// Deliveries until it was given up.
+    pub attempt: u32,
+}
+
+/// Names of the headers that a record carries in the dead-letter topic, after its own. Key, value and timestamp are the record's.
+pub mod dead_letter {
+    /// Topic it came from.
+    pub const TOPIC: &str = "tidemill.topic";
+    /// Partition it came from, decimal.
+    pub const PARTITION: &str = "tidemill.partition";
+    /// Offset it had there, decimal.
+    pub const OFFSET: &str = "tidemill.offset";
+    /// Stable code of the failure.
+    pub const CODE: &str = "tidemill.code";
+    /// The failure for a person.
+    pub const REASON: &str = "tidemill.reason";
+    /// Deliveries until it was given up, decimal.
+    pub const ATTEMPT: &str = "tidemill.attempt";
+    /// Name of the module.
+    pub const MODULE: &str = "tidemill.module";
+    /// Version label of the module.
+    pub const VERSION: &str = "tidemill.version";
 }
 
 /// One output topic as it stands now.
@@ -43,22 +82,22 @@ pub struct OutputTopic {
     pub batch_bytes_max: usize,
 }
 
-/// Bounds of one run, from the manifest.
+/// Bounds of one run, from the manifest. A message about one of them names its key.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Records delivered at most.
+    /// Records delivered at most: `batch.max-records`.
     pub records_max: u32,
-    /// Bytes of records delivered at most (the first is delivered whatever its size).
+    /// Bytes of records delivered at most (the first is delivered whatever its size): `batch.max-bytes`.
     pub bytes_max: usize,
-    /// Wall time of the call.
+    /// Wall time of the call: `batch.timeout`.
     pub timeout_ms: u32,
-    /// Linear memory of the instance.
+    /// Linear memory of the instance: `limits.memory`.
     pub memory_bytes_max: usize,
-    /// Output bytes of one call.
+    /// Output bytes of one call: `limits.output-bytes`.
     pub output_bytes_max: usize,
-    /// Bytes of state written by one call.
+    /// Bytes of state written by one call: `limits.state-write-bytes`.
     pub state_bytes_max: usize,
-    /// Log lines of a second.
+    /// Log lines of a second: `limits.log-lines-per-second`.
     pub log_lines_per_second: u32,
 }
 
@@ -85,6 +124,8 @@ pub struct Run {
     pub buckets: Arc<Vec<String>>,
     /// `[config]` of the manifest.
     pub config: Arc<BTreeMap<String, String>>,
+    /// `[metrics]` of the manifest: the names that the guest may report.
+    pub metrics: Arc<Metrics>,
     /// Bounds.
     pub limits: Limits,
 }
@@ -98,8 +139,14 @@ pub struct Processed {
     pub generation: u64,
     /// What to do with it. Everything below but `logs` and `usage` is empty unless this is [`Verdict::Ack`].
     pub verdict: Verdict,
-    /// First offset *not* covered, for each input: (topic, partition, next offset). Position after the last record delivered.
+    /// First offset *not* covered, for each input of the run: (topic, partition, next offset). Everything below it was delivered and
+    /// acknowledged, given up, or holds no record; it reaches the end of the records given (but not past `until`) unless a limit or
+    /// `ack.first` cut the batch. An input with nothing to deliver (all given up, emptied batches) is acknowledged without the guest.
     pub next: Vec<(String, u32, i64)>,
+    /// Records that the guest gave up on by `producer.dead-letter`.
+    pub given_up: u32,
+    /// Records in `outputs`, dead letters included.
+    pub output_records: u64,
     /// Record batches (v2, base offset 0, CRC set) to append, in order: (topic, partition, batch).
     pub outputs: Vec<(String, u32, Bytes)>,
     /// State writes in order, last wins: (bucket, key, value or delete).
@@ -123,6 +170,8 @@ pub enum Verdict {
         reason: String,
         /// `None`: the backoff policy decides.
         after_ms: Option<u32>,
+        /// As in [`Verdict::Failed`].
+        delivered: Vec<(String, u32, i64, i64, u32)>,
     },
     /// The guest says that this record can never succeed.
     Poison {
@@ -146,6 +195,20 @@ pub enum Verdict {
         /// Records delivered: (topic, partition, first offset, last offset, count), for the bisection.
         delivered: Vec<(String, u32, i64, i64, u32)>,
     },
+}
+
+impl Failure {
+    /// Stable code for headers, logs and alerts.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Trap => "trap",
+            Self::Timeout => "timeout",
+            Self::Memory => "out-of-memory",
+            Self::Stack => "stack-overflow",
+            Self::Limit => "limit-exceeded",
+        }
+    }
 }
 
 /// Ways in which the sandbox stops a guest.
