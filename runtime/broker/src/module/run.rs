@@ -281,5 +281,13 @@ pub trait StateReader: Send + Sync {
     /// Value of a key.
     fn get(&self, task: &TaskKey, bucket: &str, key: &[u8]) -> Option<Bytes>;
     /// Up to `entries_max` entries of `[start, end)` in key order (descending if `reverse`); an empty `end` has no bound.
-    fn scan(&self, task: &TaskKey, bucket: &str, start: &[u8], end: &[u8], reverse: bool, entries_max: usize) -> Vec<(Bytes, Bytes)>;
+    fn scan(
+        &self,
+        task: &TaskKey,
+        bucket: &str,
+        start: &[u8],
+        end: &[u8],
+        reverse: bool,
+        entries_max: usize,
+    ) -> Vec<(Bytes, Bytes)>;
 }

@@ -71,7 +71,11 @@ mod tests {
     use super::*;
 
     fn task(deployment: u64, number: u32) -> TaskKey {
-        TaskKey { module: "m".into(), deployment, number }
+        TaskKey {
+            module: "m".into(),
+            deployment,
+            number,
+        }
     }
 
     #[test]
@@ -98,11 +102,18 @@ mod tests {
             assert!(start <= row && row < end);
             assert_eq!(decode(&own, "a", &row), Some(key));
         }
-        for other in [encode(&own, "b", b""), encode(&own, "aa", b""), encode(&task(1, 8), "a", b""), encode(&task(1, 6), "a", b"\xff")] {
+        for other in [
+            encode(&own, "b", b""),
+            encode(&own, "aa", b""),
+            encode(&task(1, 8), "a", b""),
+            encode(&task(1, 6), "a", b"\xff"),
+        ] {
             assert!(!(start <= other && other < end));
             assert_eq!(decode(&own, "a", &other), None);
         }
         let (start, end) = range(&own, "a", b"k1", b"k3");
-        assert!(start <= encode(&own, "a", b"k1") && encode(&own, "a", b"k2\xff") < end && end == encode(&own, "a", b"k3"));
+        assert!(
+            start <= encode(&own, "a", b"k1") && encode(&own, "a", b"k2\xff") < end && end == encode(&own, "a", b"k3")
+        );
     }
 }

@@ -145,13 +145,21 @@ impl Answer {
     /// An error without a hint.
     #[must_use]
     pub fn error(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self::Error { code, message: message.into(), hint: None }
+        Self::Error {
+            code,
+            message: message.into(),
+            hint: None,
+        }
     }
 
     /// An error with what to do about it.
     #[must_use]
     pub fn error_with_hint(code: ErrorCode, message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::Error { code, message: message.into(), hint: Some(hint.into()) }
+        Self::Error {
+            code,
+            message: message.into(),
+            hint: Some(hint.into()),
+        }
     }
 }
 
@@ -202,7 +210,9 @@ impl Digest {
 }
 
 fn nibble(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+    char::from(digit)
+        .to_digit(16)
+        .and_then(|value| u8::try_from(value).ok())
 }
 
 impl fmt::Display for Digest {

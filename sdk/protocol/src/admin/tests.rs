@@ -16,18 +16,35 @@ fn answer_json(answer: &Answer) -> String {
 
 #[test]
 fn calls_have_the_documented_shape() {
-    let call: Call = serde_json::from_str(r#"{"call":"module-logs","module":"sessions","follow":true,"tail":100}"#).unwrap();
-    assert_eq!(call, Call::ModuleLogs { module: "sessions".into(), follow: true, tail: 100 });
-    assert_eq!(serde_json::to_string(&Call::NodeStatus).unwrap(), r#"{"call":"node-status"}"#);
+    let call: Call =
+        serde_json::from_str(r#"{"call":"module-logs","module":"sessions","follow":true,"tail":100}"#).unwrap();
+    assert_eq!(
+        call,
+        Call::ModuleLogs {
+            module: "sessions".into(),
+            follow: true,
+            tail: 100
+        }
+    );
+    assert_eq!(
+        serde_json::to_string(&Call::NodeStatus).unwrap(),
+        r#"{"call":"node-status"}"#
+    );
     let manifest: Manifest = toml::from_str("module = { name = \"m\" }\ninput = [{ topic = \"in\" }]").unwrap();
-    let deploy = Call::ModuleDeploy { manifest: manifest.into(), component_bytes: 8, digest: Digest([0xab; 32]), wait: true };
+    let deploy = Call::ModuleDeploy {
+        manifest: manifest.into(),
+        component_bytes: 8,
+        digest: Digest([0xab; 32]),
+        wait: true,
+    };
     let json = serde_json::to_string(&deploy).unwrap();
     assert_eq!(serde_json::from_str::<Call>(&json).unwrap(), deploy);
 }
 
 #[test]
 fn an_invalid_manifest_in_a_call_says_why() {
-    let json = r#"{"call":"module-deploy","manifest":{"module":{"name":"m"},"input":[]},"component_bytes":8,"digest":"00"}"#;
+    let json =
+        r#"{"call":"module-deploy","manifest":{"module":{"name":"m"},"input":[]},"component_bytes":8,"digest":"00"}"#;
     let error = serde_json::from_str::<Call>(json).unwrap_err().to_string();
     assert!(error.contains("input: there are 0, allowed are 1 to 16"), "{error}");
 }
@@ -47,7 +64,12 @@ fn answers_have_the_documented_shape() {
         member: Some("sessions-0".into()),
         attempt: 1,
         last_error: None,
-        inputs: vec![InputStatus { topic: "clicks".into(), position: 5, high_watermark: 9, lag: 4 }],
+        inputs: vec![InputStatus {
+            topic: "clicks".into(),
+            position: 5,
+            high_watermark: 9,
+            lag: 4,
+        }],
     };
     let status = ModuleStatus {
         module: "sessions".into(),
@@ -60,7 +82,10 @@ fn answers_have_the_documented_shape() {
         tasks: vec![task],
     };
     let json = answer_json(&Answer::Module(status.into()));
-    assert!(json.starts_with(r#"{"answer":"module","module":"sessions","version":"1.0.0","digest":"0101"#), "{json}");
+    assert!(
+        json.starts_with(r#"{"answer":"module","module":"sessions","version":"1.0.0","digest":"0101"#),
+        "{json}"
+    );
     answer_json(&Answer::Node(Box::default()));
 }
 

@@ -39,15 +39,38 @@ impl Manifest {
         let module = &self.module;
         // A name is a directory, a group and a column in tables: a leading dot or dash is trouble in all three.
         let first_ok = module.name.starts_with(|c: char| c.is_ascii_alphanumeric());
-        ensure(first_ok && is_name(&module.name, limits::NAME_BYTES_MAX), "module.name", || {
-            format!("{:?} is not 1 to {} of a-z A-Z 0-9 . _ - beginning with a letter or digit", module.name, limits::NAME_BYTES_MAX)
-        })?;
-        let label_ok = module.version.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-+".contains(&b));
-        ensure(label_ok && within(module.version.len(), 1, limits::VERSION_BYTES_MAX), "module.version", || {
-            format!("{:?} is not 1 to {} of a-z A-Z 0-9 . _ - +", module.version, limits::VERSION_BYTES_MAX)
-        })?;
+        ensure(
+            first_ok && is_name(&module.name, limits::NAME_BYTES_MAX),
+            "module.name",
+            || {
+                format!(
+                    "{:?} is not 1 to {} of a-z A-Z 0-9 . _ - beginning with a letter or digit",
+                    module.name,
+                    limits::NAME_BYTES_MAX
+                )
+            },
+        )?;
+        let label_ok = module
+            .version
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"._-+".contains(&b));
+        ensure(
+            label_ok && within(module.version.len(), 1, limits::VERSION_BYTES_MAX),
+            "module.version",
+            || {
+                format!(
+                    "{:?} is not 1 to {} of a-z A-Z 0-9 . _ - +",
+                    module.version,
+                    limits::VERSION_BYTES_MAX
+                )
+            },
+        )?;
         let path = module.component.as_deref().unwrap_or("component");
-        ensure(within(path.len(), 1, limits::COMPONENT_PATH_BYTES_MAX), "module.component", || "the path is empty or too long".to_owned())?;
+        ensure(
+            within(path.len(), 1, limits::COMPONENT_PATH_BYTES_MAX),
+            "module.component",
+            || "the path is empty or too long".to_owned(),
+        )?;
         number("module.members", module.members, 1, limits::MEMBERS_MAX)
     }
 
@@ -57,18 +80,24 @@ impl Manifest {
         let mut inputs = BTreeSet::new();
         for input in &self.input {
             topic("input.topic", &input.topic)?;
-            ensure(inputs.insert(input.topic.as_str()), "input.topic", || format!("{:?} is named twice", input.topic))?;
+            ensure(inputs.insert(input.topic.as_str()), "input.topic", || {
+                format!("{:?} is named twice", input.topic)
+            })?;
         }
         let mut outputs = BTreeSet::new();
         for output in &self.output {
             topic("output.topic", &output.topic)?;
-            ensure(outputs.insert(output.topic.as_str()), "output.topic", || format!("{:?} is named twice", output.topic))?;
+            ensure(outputs.insert(output.topic.as_str()), "output.topic", || {
+                format!("{:?} is named twice", output.topic)
+            })?;
         }
         if let Some(name) = &self.dead_letter.topic {
             topic("dead-letter.topic", name)?;
         }
         for name in self.writable_topics() {
-            ensure(!inputs.contains(name), "output.topic", || format!("{name:?} is an input too: the module would feed itself for ever"))?;
+            ensure(!inputs.contains(name), "output.topic", || {
+                format!("{name:?} is an input too: the module would feed itself for ever")
+            })?;
         }
         Ok(())
     }
@@ -76,9 +105,18 @@ impl Manifest {
     fn check_dead_letter(&self) -> Check {
         let dead_letter = &self.dead_letter;
         let orphan = dead_letter.on_poison == Some(OnPoison::DeadLetter) && dead_letter.topic.is_none();
-        ensure(!orphan, "dead-letter.on-poison", || r#""dead-letter" needs dead-letter.topic"#.to_owned())?;
-        let Some(stop_if) = dead_letter.stop_if else { return Ok(()) };
-        number("dead-letter.stop-if.of-last", stop_if.of_last, 1, limits::STOP_OF_LAST_MAX)?;
+        ensure(!orphan, "dead-letter.on-poison", || {
+            r#""dead-letter" needs dead-letter.topic"#.to_owned()
+        })?;
+        let Some(stop_if) = dead_letter.stop_if else {
+            return Ok(());
+        };
+        number(
+            "dead-letter.stop-if.of-last",
+            stop_if.of_last,
+            1,
+            limits::STOP_OF_LAST_MAX,
+        )?;
         number("dead-letter.stop-if.failed", stop_if.failed, 1, stop_if.of_last)
     }
 
@@ -87,14 +125,21 @@ impl Manifest {
         number("retry.initial", retry.initial, limits::RETRY_MIN, limits::RETRY_MAX)?;
         number("retry.max", retry.max, retry.initial, limits::RETRY_MAX)?;
         let factor_ok = within(retry.factor.0, 1000, limits::RETRY_FACTOR_MAX);
-        ensure(factor_ok, "retry.factor", || format!("must be between 1.0 and {}.0", limits::RETRY_FACTOR_MAX / 1000))?;
+        ensure(factor_ok, "retry.factor", || {
+            format!("must be between 1.0 and {}.0", limits::RETRY_FACTOR_MAX / 1000)
+        })?;
         number("retry.max-attempts", retry.max_attempts, 1, limits::RETRY_ATTEMPTS_MAX)
     }
 
     fn check_batch(&self) -> Check {
         let batch = &self.batch;
         number("batch.max-records", batch.max_records, 1, limits::BATCH_RECORDS_MAX)?;
-        number("batch.max-bytes", batch.max_bytes, limits::BATCH_BYTES_MIN, limits::BATCH_BYTES_MAX)?;
+        number(
+            "batch.max-bytes",
+            batch.max_bytes,
+            limits::BATCH_BYTES_MIN,
+            limits::BATCH_BYTES_MAX,
+        )?;
         number("batch.linger", batch.linger, super::Duration(0), limits::LINGER_MAX)?;
         number("batch.timeout", batch.timeout, limits::TIMEOUT_MIN, limits::TIMEOUT_MAX)
     }
@@ -102,18 +147,41 @@ impl Manifest {
     fn check_limits(&self) -> Check {
         let limits = &self.limits;
         number("limits.memory", limits.memory, limits::MEMORY_MIN, limits::MEMORY_MAX)?;
-        number("limits.output-bytes", limits.output_bytes, limits::WRITE_MIN, limits::WRITE_MAX)?;
-        number("limits.state-write-bytes", limits.state_write_bytes, limits::WRITE_MIN, limits::WRITE_MAX)?;
-        number("limits.log-lines-per-second", limits.log_lines_per_second, 1, limits::LOG_LINES_MAX)
+        number(
+            "limits.output-bytes",
+            limits.output_bytes,
+            limits::WRITE_MIN,
+            limits::WRITE_MAX,
+        )?;
+        number(
+            "limits.state-write-bytes",
+            limits.state_write_bytes,
+            limits::WRITE_MIN,
+            limits::WRITE_MAX,
+        )?;
+        number(
+            "limits.log-lines-per-second",
+            limits.log_lines_per_second,
+            1,
+            limits::LOG_LINES_MAX,
+        )
     }
 
     fn check_metrics(&self) -> Check {
         let metrics = &self.metrics;
-        let names = || metrics.counters.iter().chain(&metrics.gauges).chain(&metrics.histograms);
+        let names = || {
+            metrics
+                .counters
+                .iter()
+                .chain(&metrics.gauges)
+                .chain(&metrics.histograms)
+        };
         count("metrics", names().count(), 0, limits::METRICS_MAX)?;
         let mut seen = BTreeSet::new();
         for name in names() {
-            ensure(is_name(name, limits::METRIC_BYTES_MAX), "metrics", || format!("{name:?} is not a legal name"))?;
+            ensure(is_name(name, limits::METRIC_BYTES_MAX), "metrics", || {
+                format!("{name:?} is not a legal name")
+            })?;
             ensure(seen.insert(name), "metrics", || format!("{name:?} is named twice"))?;
         }
         Ok(())
@@ -123,7 +191,10 @@ impl Manifest {
         count("state", self.state.len(), 0, limits::BUCKETS_MAX)?;
         for (name, bucket) in &self.state {
             ensure(is_name(name, limits::BUCKET_BYTES_MAX), "state", || {
-                format!("bucket {name:?} is not 1 to {} of a-z A-Z 0-9 . _ -", limits::BUCKET_BYTES_MAX)
+                format!(
+                    "bucket {name:?} is not 1 to {} of a-z A-Z 0-9 . _ -",
+                    limits::BUCKET_BYTES_MAX
+                )
             })?;
             ensure(bucket.version == 1, &format!("state.{name}.version"), || {
                 "only 1 is supported by this version of tidemill: it cannot migrate state yet".to_owned()
@@ -135,7 +206,8 @@ impl Manifest {
     fn check_config(&self) -> Check {
         count("config", self.config.len(), 0, limits::CONFIG_KEYS_MAX)?;
         for (key, value) in &self.config {
-            let ok = within(key.len(), 1, limits::CONFIG_KEY_BYTES_MAX) && value.len() <= limits::CONFIG_VALUE_BYTES_MAX;
+            let ok =
+                within(key.len(), 1, limits::CONFIG_KEY_BYTES_MAX) && value.len() <= limits::CONFIG_VALUE_BYTES_MAX;
             ensure(ok, "config", || {
                 let (key_max, value_max) = (limits::CONFIG_KEY_BYTES_MAX, limits::CONFIG_VALUE_BYTES_MAX);
                 format!(
@@ -149,8 +221,12 @@ impl Manifest {
 }
 
 fn topic(key: &str, name: &str) -> Check {
-    ensure(is_topic_name(name), key, || format!("{name:?} is not a topic name: 1 to 249 of a-z A-Z 0-9 . _ -"))?;
-    ensure(!name.starts_with("__"), key, || format!("{name:?} is internal to the broker"))
+    ensure(is_topic_name(name), key, || {
+        format!("{name:?} is not a topic name: 1 to 249 of a-z A-Z 0-9 . _ -")
+    })?;
+    ensure(!name.starts_with("__"), key, || {
+        format!("{name:?} is internal to the broker")
+    })
 }
 
 fn is_name(name: &str, bytes_max: usize) -> bool {
@@ -162,13 +238,24 @@ fn within<T: PartialOrd>(value: T, min: T, max: T) -> bool {
 }
 
 fn number<T: PartialOrd + core::fmt::Display + Copy>(key: &str, value: T, min: T, max: T) -> Check {
-    ensure(within(value, min, max), key, || format!("{value} is not between {min} and {max}"))
+    ensure(within(value, min, max), key, || {
+        format!("{value} is not between {min} and {max}")
+    })
 }
 
 fn count(key: &str, value: usize, min: usize, max: usize) -> Check {
-    ensure(within(value, min, max), key, || format!("there are {value}, allowed are {min} to {max}"))
+    ensure(within(value, min, max), key, || {
+        format!("there are {value}, allowed are {min} to {max}")
+    })
 }
 
 fn ensure(ok: bool, key: &str, sentence: impl FnOnce() -> String) -> Check {
-    if ok { Ok(()) } else { Err(Invalid { key: key.to_owned(), sentence: sentence() }) }
+    if ok {
+        Ok(())
+    } else {
+        Err(Invalid {
+            key: key.to_owned(),
+            sentence: sentence(),
+        })
+    }
 }

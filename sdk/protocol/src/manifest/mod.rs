@@ -136,7 +136,12 @@ pub struct Input {
     /// Where to begin without a committed offset.
     #[serde(default)]
     pub start: Start,
-    #[serde(default, rename = "max-out-of-order", skip_serializing, deserialize_with = "later::max_out_of_order")]
+    #[serde(
+        default,
+        rename = "max-out-of-order",
+        skip_serializing,
+        deserialize_with = "later::max_out_of_order"
+    )]
     _max_out_of_order: (),
 }
 
@@ -275,7 +280,11 @@ impl Manifest {
     /// The policy for poisonous records: as written, or dead-letter with a topic and stop without.
     #[must_use]
     pub fn on_poison(&self) -> OnPoison {
-        let fallback = if self.dead_letter.topic.is_some() { OnPoison::DeadLetter } else { OnPoison::Stop };
+        let fallback = if self.dead_letter.topic.is_some() {
+            OnPoison::DeadLetter
+        } else {
+            OnPoison::Stop
+        };
         self.dead_letter.on_poison.unwrap_or(fallback)
     }
 
@@ -305,13 +314,24 @@ impl<'de> Deserialize<'de> for Manifest {
 impl Default for Retry {
     fn default() -> Self {
         let exhausted = Exhausted::default();
-        Self { initial: Duration(100), max: Duration(30_000), factor: Factor(2000), max_attempts: 10, exhausted }
+        Self {
+            initial: Duration(100),
+            max: Duration(30_000),
+            factor: Factor(2000),
+            max_attempts: 10,
+            exhausted,
+        }
     }
 }
 
 impl Default for Batch {
     fn default() -> Self {
-        Self { max_records: 1000, max_bytes: ByteSize(1 << 20), linger: Duration(5), timeout: Duration(2000) }
+        Self {
+            max_records: 1000,
+            max_bytes: ByteSize(1 << 20),
+            linger: Duration(5),
+            timeout: Duration(2000),
+        }
     }
 }
 

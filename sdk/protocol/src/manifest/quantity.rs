@@ -25,9 +25,22 @@ pub struct Factor(pub u32);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(pub i64);
 
-const DURATION_UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
-const SIZE_UNITS: [(&str, u64); 7] =
-    [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1000), ("B", 1)];
+const DURATION_UNITS: [(&str, u64); 5] = [
+    ("d", 86_400_000),
+    ("h", 3_600_000),
+    ("m", 60_000),
+    ("s", 1000),
+    ("ms", 1),
+];
+const SIZE_UNITS: [(&str, u64); 7] = [
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("GB", 1_000_000_000),
+    ("MB", 1_000_000),
+    ("kB", 1000),
+    ("B", 1),
+];
 const DAY_MS: i64 = 86_400_000;
 
 impl Duration {
@@ -82,10 +95,18 @@ impl Moment {
             None => (text, "00:00:00"),
         };
         let mut date = date.split('-');
-        let (year, month, day) = (digits(date.next()?, 4)?, digits(date.next()?, 2)?, digits(date.next()?, 2)?);
+        let (year, month, day) = (
+            digits(date.next()?, 4)?,
+            digits(date.next()?, 2)?,
+            digits(date.next()?, 2)?,
+        );
         let (clock, fraction) = time.split_once('.').unwrap_or((time, "0"));
         let mut clock = clock.split(':');
-        let (hour, minute, second) = (digits(clock.next()?, 2)?, digits(clock.next()?, 2)?, digits(clock.next()?, 2)?);
+        let (hour, minute, second) = (
+            digits(clock.next()?, 2)?,
+            digits(clock.next()?, 2)?,
+            digits(clock.next()?, 2)?,
+        );
         if date.next().is_some() || clock.next().is_some() || fraction.is_empty() || fraction.len() > 3 {
             return None;
         }
@@ -93,10 +114,18 @@ impl Moment {
         for _ in fraction.len()..3 {
             millis *= 10;
         }
-        if !(1..=12).contains(&month) || day < 1 || days_in_month(year, month) < day || 23 < hour || 59 < minute || 59 < second {
+        if !(1..=12).contains(&month)
+            || day < 1
+            || days_in_month(year, month) < day
+            || 23 < hour
+            || 59 < minute
+            || 59 < second
+        {
             return None;
         }
-        Some(Self(days_since_epoch(year, month, day) * DAY_MS + ((hour * 60 + minute) * 60 + second) * 1000 + millis))
+        Some(Self(
+            days_since_epoch(year, month, day) * DAY_MS + ((hour * 60 + minute) * 60 + second) * 1000 + millis,
+        ))
     }
 }
 
@@ -117,7 +146,10 @@ impl fmt::Display for Moment {
         let (days, rest) = (self.0.div_euclid(DAY_MS), self.0.rem_euclid(DAY_MS));
         let (year, month, day) = civil(days);
         let (hour, minute, second, millis) = (rest / 3_600_000, rest / 60_000 % 60, rest / 1000 % 60, rest % 1000);
-        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
+        write!(
+            f,
+            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z"
+        )
     }
 }
 
@@ -130,7 +162,11 @@ impl Serialize for Duration {
 impl<'de> Deserialize<'de> for Duration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let expected = r#"a duration with a unit, such as "100ms", "5s", "30m", "48h""#;
-        deserializer.deserialize_any(TextOrNumber { expected, parse: Duration::parse, number: |_| None })
+        deserializer.deserialize_any(TextOrNumber {
+            expected,
+            parse: Duration::parse,
+            number: |_| None,
+        })
     }
 }
 
@@ -144,7 +180,11 @@ impl<'de> Deserialize<'de> for ByteSize {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let expected = r#"a size in bytes, such as "64KiB" or "8MiB""#;
         let number = |number: f64| whole(number).map(ByteSize);
-        deserializer.deserialize_any(TextOrNumber { expected, parse: ByteSize::parse, number })
+        deserializer.deserialize_any(TextOrNumber {
+            expected,
+            parse: ByteSize::parse,
+            number,
+        })
     }
 }
 
@@ -157,8 +197,16 @@ impl Serialize for Factor {
 impl<'de> Deserialize<'de> for Factor {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         // Half a thousandth is added because 1.1 is not exactly 1100 thousandths in binary.
-        let number = |number: f64| whole_part(number * 1000.0 + 0.5).and_then(|n| u32::try_from(n).ok()).map(Factor);
-        deserializer.deserialize_any(TextOrNumber { expected: "a factor, such as 2.0", parse: |_| None, number })
+        let number = |number: f64| {
+            whole_part(number * 1000.0 + 0.5)
+                .and_then(|n| u32::try_from(n).ok())
+                .map(Factor)
+        };
+        deserializer.deserialize_any(TextOrNumber {
+            expected: "a factor, such as 2.0",
+            parse: |_| None,
+            number,
+        })
     }
 }
 
@@ -181,7 +229,10 @@ impl<'de, T> de::Visitor<'de> for TextOrNumber<T> {
     }
 
     fn visit_u64<E: de::Error>(self, number: u64) -> Result<T, E> {
-        #[allow(clippy::cast_precision_loss, reason = "bounds are far below 2^53, and more is refused by `whole`")]
+        #[allow(
+            clippy::cast_precision_loss,
+            reason = "bounds are far below 2^53, and more is refused by `whole`"
+        )]
         (self.number)(number as f64).ok_or_else(|| E::invalid_value(de::Unexpected::Unsigned(number), &self))
     }
 
@@ -201,7 +252,11 @@ fn whole(number: f64) -> Option<u64> {
 }
 
 fn whole_part(number: f64) -> Option<u64> {
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range is checked just before")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the range is checked just before"
+    )]
     (0.0..9e15).contains(&number).then_some(number as u64)
 }
 
@@ -282,7 +337,9 @@ impl<'de> Deserialize<'de> for Start {
             "earliest" => Ok(Self::Earliest),
             "latest" => Ok(Self::Latest),
             other => Moment::parse(other).map(Self::At).ok_or_else(|| {
-                de::Error::custom(format!(r#"{other:?} is not "earliest", "latest" or a moment such as "2013-01-31T12:00:00Z""#))
+                de::Error::custom(format!(
+                    r#"{other:?} is not "earliest", "latest" or a moment such as "2013-01-31T12:00:00Z""#
+                ))
             }),
         }
     }
@@ -295,19 +352,49 @@ mod tests {
 
     #[test]
     fn durations_and_sizes_read_what_they_write() {
-        for (text, millis) in [("100ms", 100), ("5s", 5000), ("90s", 90_000), ("30m", 1_800_000), ("2d", 172_800_000), ("0ms", 0)] {
+        for (text, millis) in [
+            ("100ms", 100),
+            ("5s", 5000),
+            ("90s", 90_000),
+            ("30m", 1_800_000),
+            ("2d", 172_800_000),
+            ("0ms", 0),
+        ] {
             assert_eq!(Duration::parse(text), Some(Duration(millis)), "{text}");
-            assert_eq!(Duration::parse(&Duration(millis).to_string()), Some(Duration(millis)), "{text}");
+            assert_eq!(
+                Duration::parse(&Duration(millis).to_string()),
+                Some(Duration(millis)),
+                "{text}"
+            );
         }
-        for (text, bytes) in [("1MiB", 1 << 20), ("2GiB", 2 << 30), ("1kB", 1000), ("7B", 7), ("1 KiB", 1024)] {
+        for (text, bytes) in [
+            ("1MiB", 1 << 20),
+            ("2GiB", 2 << 30),
+            ("1kB", 1000),
+            ("7B", 7),
+            ("1 KiB", 1024),
+        ] {
             assert_eq!(ByteSize::parse(text), Some(ByteSize(bytes)), "{text}");
-            assert_eq!(ByteSize::parse(&ByteSize(bytes).to_string()), Some(ByteSize(bytes)), "{text}");
+            assert_eq!(
+                ByteSize::parse(&ByteSize(bytes).to_string()),
+                Some(ByteSize(bytes)),
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn what_has_no_unit_or_does_not_fit_is_refused() {
-        for text in ["", "5", "ms", "-5s", "1.5s", "5 years", "18446744073709551616ms", "99999999999999999d"] {
+        for text in [
+            "",
+            "5",
+            "ms",
+            "-5s",
+            "1.5s",
+            "5 years",
+            "18446744073709551616ms",
+            "99999999999999999d",
+        ] {
             assert_eq!(Duration::parse(text), None, "{text}");
         }
         assert_eq!(ByteSize::parse("1mib"), None);
@@ -325,7 +412,14 @@ mod tests {
             assert_eq!(Moment(millis).to_string(), text);
         }
         assert_eq!(Moment::parse("2013-01-31"), Moment::parse("2013-01-31T00:00:00Z"));
-        for text in ["2013-02-29", "2013-01-31T12:00:00", "2013-01-31T12:00:00+01:00", "2013-13-01", "x", "2013-01-31T24:00:00Z"] {
+        for text in [
+            "2013-02-29",
+            "2013-01-31T12:00:00",
+            "2013-01-31T12:00:00+01:00",
+            "2013-13-01",
+            "x",
+            "2013-01-31T24:00:00Z",
+        ] {
             assert_eq!(Moment::parse(text), None, "{text}");
         }
     }

@@ -16,15 +16,23 @@ fn parse(text: &str) -> Result<Manifest, String> {
 /// The example at the top of `mod.rs`.
 fn example() -> String {
     let lines = include_str!("mod.rs").lines();
-    let lines = lines.skip_while(|line| *line != "//! ```toml").skip(1).take_while(|line| *line != "//! ```");
-    lines.map(|line| format!("{}\n", line.strip_prefix("//!").unwrap())).collect()
+    let lines = lines
+        .skip_while(|line| *line != "//! ```toml")
+        .skip(1)
+        .take_while(|line| *line != "//! ```");
+    lines
+        .map(|line| format!("{}\n", line.strip_prefix("//!").unwrap()))
+        .collect()
 }
 
 #[test]
 fn the_documented_example_is_valid_and_says_the_defaults() {
     let full = parse(&example()).unwrap();
     let defaults = parse(SMALLEST).unwrap();
-    assert_eq!((&full.retry, &full.batch, &full.limits), (&defaults.retry, &defaults.batch, &defaults.limits));
+    assert_eq!(
+        (&full.retry, &full.batch, &full.limits),
+        (&defaults.retry, &defaults.batch, &defaults.limits)
+    );
     assert_eq!(full.on_poison(), OnPoison::DeadLetter);
     assert_eq!(defaults.on_poison(), OnPoison::Stop);
     assert_eq!(full.writable_topics().collect::<Vec<_>>(), ["sessions", "sessions.dlq"]);
@@ -47,13 +55,25 @@ fn what_is_wrong_is_named() {
         ("colour = 1", "unknown field `colour`"),
         ("[batch]\nmax-record = 1", "unknown field `max-record`"),
         ("[batch]\nlinger = 5", "a duration with a unit"),
-        ("[batch]\nmax-records = 0", "batch.max-records: 0 is not between 1 and 100000"),
-        ("[batch]\nmax-bytes = \"1GiB\"", "batch.max-bytes: 1GiB is not between 1KiB and 16MiB"),
-        ("[retry]\ninitial = \"5s\"\nmax = \"1s\"", "retry.max: 1s is not between 5s and 1d"),
+        (
+            "[batch]\nmax-records = 0",
+            "batch.max-records: 0 is not between 1 and 100000",
+        ),
+        (
+            "[batch]\nmax-bytes = \"1GiB\"",
+            "batch.max-bytes: 1GiB is not between 1KiB and 16MiB",
+        ),
+        (
+            "[retry]\ninitial = \"5s\"\nmax = \"1s\"",
+            "retry.max: 1s is not between 5s and 1d",
+        ),
         ("[retry]\nfactor = 0.5", "retry.factor"),
         ("[dead-letter]\non-poison = \"dead-letter\"", "needs dead-letter.topic"),
         ("[dead-letter]\ntopic = \"in\"", "feed itself"),
-        ("[dead-letter]\nstop-if = { failed = 3, of-last = 2 }", "dead-letter.stop-if.failed"),
+        (
+            "[dead-letter]\nstop-if = { failed = 3, of-last = 2 }",
+            "dead-letter.stop-if.failed",
+        ),
         ("[[output]]\ntopic = \"__consumer_offsets\"", "internal to the broker"),
         ("[[output]]\ntopic = \"a b\"", "not a topic name"),
         (&format!("[[output]]\ntopic = \"{long}\""), "not a topic name"),
@@ -65,7 +85,11 @@ fn what_is_wrong_is_named() {
         ("[metrics]\ncounters = [\"a\"]\ngauges = [\"a\"]", "named twice"),
     ] {
         // Top-level keys must come before the tables in TOML.
-        let text = if extra.starts_with('[') { format!("{SMALLEST}{extra}") } else { format!("{extra}\n{SMALLEST}") };
+        let text = if extra.starts_with('[') {
+            format!("{SMALLEST}{extra}")
+        } else {
+            format!("{extra}\n{SMALLEST}")
+        };
         let error = parse(&text).unwrap_err();
         assert!(error.contains(expected), "{extra:?} gave {error:?}");
     }
@@ -74,7 +98,10 @@ fn what_is_wrong_is_named() {
 #[test]
 fn names_of_modules_are_legal_directories() {
     for name in ["", ".", "-x", "a/b", "ä", &"x".repeat(101)] {
-        assert!(parse(&SMALLEST.replace("\"m\"", &format!("{name:?}"))).is_err(), "{name:?}");
+        assert!(
+            parse(&SMALLEST.replace("\"m\"", &format!("{name:?}"))).is_err(),
+            "{name:?}"
+        );
     }
 }
 
