@@ -5,7 +5,7 @@
 //! Record batches are shared with whoever holds the entry, never copied. Nothing here validates a command's meaning: that is `apply`.
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use bytes::Bytes;
-use tidemill_protocol::{ids::Uuid, records::Records};
+use tidemill_protocol::ids::Uuid;
 
 use crate::{
     effect::LogId,
@@ -78,7 +78,7 @@ stored! {
     /// What an entry does. The tags are the on-disk format.
     #[derive(Clone, Debug, PartialEq)]
     pub enum Command {
-        /// Append record batches.
+        /// Append record batches, each on its own.
         Produce(Vec<Produce>) = 1,
         /// Create topics, each on its own.
         CreateTopics(Vec<NewTopic>) = 2,
@@ -90,8 +90,8 @@ stored! {
         AlterConfigs(Vec<ConfigChange>) = 5,
         /// Move log starts up.
         TrimLogs(Vec<Trim>) = 6,
-        /// Give out a producer id or raise an epoch.
-        InitProducerId(InitProducerId) = 7,
+        /// Give out a producer id.
+        InitProducerId(()) = 7,
         /// Forget producers that have been silent since before a time.
         ExpireProducers(ExpireProducers) = 8,
         /// Commit offsets for a group.
@@ -111,8 +111,8 @@ stored! {
     pub struct Produce {
         /// The log, which is gone when its topic is.
         pub log: LogId,
-        /// Whole batches, validated.
-        pub records: Records,
+        /// One whole batch, validated.
+        pub batch: Bytes,
     }
 }
 
@@ -146,7 +146,7 @@ stored! {
     /// Configuration to change.
     #[derive(Clone, Debug, PartialEq)]
     pub struct ConfigChange {
-        /// The topic, or `None` for this node's dynamic broker configuration.
+        /// The topic, or `None` for the broker-wide defaults.
         pub topic: Option<Uuid>,
         /// New values; `None` returns to the default.
         pub set: BTreeMap<String, Option<String>>,
@@ -163,15 +163,6 @@ stored! {
         pub log: LogId,
         /// New first offset. Lower than the present one changes nothing.
         pub start: i64,
-    }
-}
-
-stored! {
-    /// A producer that wants an identity.
-    #[derive(Clone, Debug, PartialEq)]
-    pub struct InitProducerId {
-        /// Id and epoch that it has, to be raised.
-        pub current: Option<(i64, i16)>,
     }
 }
 

@@ -8,7 +8,9 @@ extern crate alloc;
 
 pub mod stored;
 
+pub mod batch;
 pub mod config;
+pub mod config_keys;
 pub mod context;
 pub mod core;
 pub mod effect;
@@ -17,6 +19,7 @@ pub mod group;
 pub mod limits;
 pub mod module;
 pub mod offset;
+pub mod producer;
 pub mod state;
 pub mod topic;
 

@@ -174,6 +174,13 @@ impl Stored for bool {
     }
 }
 
+impl Stored for () {
+    fn store(&self, _to: &mut Writer) {}
+    fn restore(_from: &mut Reader) -> Result<Self, Malformed> {
+        Ok(())
+    }
+}
+
 impl Stored for f64 {
     fn store(&self, to: &mut Writer) {
         to.put(&self.to_bits().to_be_bytes());
