@@ -88,17 +88,26 @@ pub type Refused = (ErrorCode, &'static str);
 /// Checks that `data` is exactly one batch that a client may write, down to its checksum.
 pub fn validate(data: &[u8], batch_bytes_max: usize) -> Result<Header, Refused> {
     if 16 < data.len() && data[16] < 2 {
-        return Err((ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT, "message formats 0 and 1 are not accepted"));
+        return Err((
+            ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT,
+            "message formats 0 and 1 are not accepted",
+        ));
     }
     let header = Header::read(data).ok_or((ErrorCode::CORRUPT_MESSAGE, "not a record batch of format 2"))?;
     if data.len() < header.batch_bytes {
         return Err((ErrorCode::CORRUPT_MESSAGE, "the batch is cut short"));
     }
     if header.batch_bytes < data.len() {
-        return Err((ErrorCode::INVALID_RECORD, "a partition takes exactly one batch a request"));
+        return Err((
+            ErrorCode::INVALID_RECORD,
+            "a partition takes exactly one batch a request",
+        ));
     }
     if batch_bytes_max < data.len() {
-        return Err((ErrorCode::MESSAGE_TOO_LARGE, "the batch is larger than max.message.bytes"));
+        return Err((
+            ErrorCode::MESSAGE_TOO_LARGE,
+            "the batch is larger than max.message.bytes",
+        ));
     }
     if crc32c::crc32c(&data[ATTRIBUTES_AT..]) != header.crc {
         return Err((ErrorCode::CORRUPT_MESSAGE, "the checksum does not match"));
@@ -121,7 +130,10 @@ pub fn validate(data: &[u8], batch_bytes_max: usize) -> Result<Header, Refused> 
         return Err((ErrorCode::INVALID_RECORD, "more records than bytes for them"));
     }
     if 0 <= header.producer_id && (header.producer_epoch < 0 || header.base_sequence < 0) {
-        return Err((ErrorCode::INVALID_RECORD, "an idempotent batch needs an epoch and a sequence"));
+        return Err((
+            ErrorCode::INVALID_RECORD,
+            "an idempotent batch needs an epoch and a sequence",
+        ));
     }
     Ok(header)
 }

@@ -103,7 +103,10 @@ pub(crate) enum Internal {
 
 impl Outbox {
     pub(crate) fn new(seed: u64) -> Outbox {
-        Outbox { random: seed, ..Outbox::default() }
+        Outbox {
+            random: seed,
+            ..Outbox::default()
+        }
     }
 }
 

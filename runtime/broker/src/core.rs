@@ -64,7 +64,13 @@ impl Broker {
     /// A broker over recovered state.
     pub fn new(config: Config, state: State) -> Broker {
         let out = Outbox::new(config.seed);
-        Broker { config, state, groups: Groups::default(), modules: Modules::default(), out }
+        Broker {
+            config,
+            state,
+            groups: Groups::default(),
+            modules: Modules::default(),
+            out,
+        }
     }
 
     /// The durable state.
@@ -96,7 +102,9 @@ impl Broker {
     /// An entry is durable: applies it. `proposal` is `None` when this node did not propose it, or proposed it before a restart.
     pub fn handle_committed(&mut self, now: i64, proposal: Option<ProposalId>, entry: &Entry) -> Changes {
         let (outcome, changes) = self.state.apply(entry);
-        let waiter = proposal.and_then(|id| self.out.waiters.remove(&id)).unwrap_or(Waiter::Nobody);
+        let waiter = proposal
+            .and_then(|id| self.out.waiters.remove(&id))
+            .unwrap_or(Waiter::Nobody);
         let mut parts = self.parts(now);
         match waiter {
             Waiter::Nobody => {}
@@ -190,14 +198,19 @@ impl Broker {
 
     /// When [`Broker::handle_timeout`] wants to be called, milliseconds; `None`: nothing waits for time.
     pub fn poll_timeout(&self) -> Option<i64> {
-        [self.groups.poll_timeout(), self.modules.poll_timeout()].into_iter().flatten().min()
+        [self.groups.poll_timeout(), self.modules.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Handles what modules ask of the core and are answered, until nothing is left.
     fn settle(&mut self, now: i64) {
         while let Some(internal) = self.out.internal.pop_front() {
             match internal {
-                Internal::Request(call, context, request) => self.dispatch(now, Requester::Module(call), &context, request),
+                Internal::Request(call, context, request) => {
+                    self.dispatch(now, Requester::Module(call), &context, request)
+                }
                 Internal::Response(call, response) => {
                     let mut parts = self.parts(now);
                     parts.modules.handle_response(&mut parts.ctx, call, response);
@@ -215,8 +228,23 @@ impl Broker {
     }
 
     fn parts(&mut self, now: i64) -> Parts<'_> {
-        let Broker { config, state, groups, modules, out } = self;
-        Parts { ctx: Context { now, config, state, out }, groups, modules }
+        let Broker {
+            config,
+            state,
+            groups,
+            modules,
+            out,
+        } = self;
+        Parts {
+            ctx: Context {
+                now,
+                config,
+                state,
+                out,
+            },
+            groups,
+            modules,
+        }
     }
 }
 

@@ -149,7 +149,11 @@ pub struct Changes {
 impl Changes {
     /// Writes a row.
     pub fn put(&mut self, table: Table, key: impl Into<Bytes>, value: &impl crate::stored::Stored) {
-        self.rows.push(Row { table, key: key.into(), value: Some(value.to_row()) });
+        self.rows.push(Row {
+            table,
+            key: key.into(),
+            value: Some(value.to_row()),
+        });
     }
 
     /// Writes a row of raw bytes, or deletes it.
@@ -159,7 +163,11 @@ impl Changes {
 
     /// Deletes a row.
     pub fn delete(&mut self, table: Table, key: impl Into<Bytes>) {
-        self.rows.push(Row { table, key: key.into(), value: None });
+        self.rows.push(Row {
+            table,
+            key: key.into(),
+            value: None,
+        });
     }
 }
 

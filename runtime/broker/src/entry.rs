@@ -47,7 +47,9 @@ impl Entry {
     /// Reads what [`Entry::encode`] gave, sharing `data`.
     pub fn decode(data: Bytes) -> Result<Entry, Malformed> {
         let mut reader = Reader::new(data);
-        let [FORMAT] = reader.take()? else { return Err(Malformed("unknown entry format")) };
+        let [FORMAT] = reader.take()? else {
+            return Err(Malformed("unknown entry format"));
+        };
         let entry = Entry {
             index: u64::restore(&mut reader)?,
             term: u64::restore(&mut reader)?,
@@ -61,7 +63,10 @@ impl Entry {
 
     /// Index and time, for `apply`.
     pub fn stamp(&self) -> Stamp {
-        Stamp { index: self.index, time: self.time }
+        Stamp {
+            index: self.index,
+            time: self.time,
+        }
     }
 }
 

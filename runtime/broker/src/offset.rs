@@ -66,7 +66,10 @@ impl Offsets {
     pub(crate) fn load(&mut self, row: &Row) -> Result<(), Malformed> {
         let (group, topic, partition) = <(String, Uuid, i32)>::from_row(&row.key)?;
         let Some(value) = &row.value else { return Ok(()) };
-        self.groups.entry(group).or_default().insert((topic, partition), Committed::from_row(value)?);
+        self.groups
+            .entry(group)
+            .or_default()
+            .insert((topic, partition), Committed::from_row(value)?);
         Ok(())
     }
 
@@ -93,7 +96,9 @@ fn key(group: &str, (topic, partition): (Uuid, i32)) -> bytes::Bytes {
 /// The partition of `__consumer_offsets` that belongs to a group: `abs(String.hashCode(group)) % 50`, where the hash runs over UTF-16
 /// units and the absolute value of the smallest integer is 0, as in Kafka's `GroupMetadataManager`.
 pub fn partition_of_group(group: &str) -> i32 {
-    let hash = group.encode_utf16().fold(0i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
+    let hash = group
+        .encode_utf16()
+        .fold(0i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
     let partitions = i32::try_from(OFFSETS_PARTITIONS).expect("the constant is small");
     hash.checked_abs().unwrap_or(0) % partitions
 }

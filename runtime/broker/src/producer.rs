@@ -60,7 +60,11 @@ impl Sequenced {
     /// A batch of `count` records from sequence `first` on.
     pub fn new(id: i64, epoch: i16, first: i32, last_offset_delta: i32) -> Sequenced {
         let room = i32::MAX - first;
-        let last = if last_offset_delta <= room { first + last_offset_delta } else { last_offset_delta - room - 1 };
+        let last = if last_offset_delta <= room {
+            first + last_offset_delta
+        } else {
+            last_offset_delta - room - 1
+        };
         Sequenced { id, epoch, first, last }
     }
 }
@@ -83,19 +87,33 @@ pub struct Producers {
 impl Producers {
     /// Judges a batch before it is appended.
     pub fn judge(&self, log: LogId, batch: &Sequenced) -> Result<Judgement, ErrorCode> {
-        let Some(producer) = self.producers.get(&(log, batch.id)) else { return Ok(Judgement::Append) };
+        let Some(producer) = self.producers.get(&(log, batch.id)) else {
+            return Ok(Judgement::Append);
+        };
         if batch.epoch < producer.epoch {
             return Err(ErrorCode::INVALID_PRODUCER_EPOCH);
         }
         if producer.epoch < batch.epoch {
-            return if batch.first == 0 { Ok(Judgement::Append) } else { Err(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER) };
+            return if batch.first == 0 {
+                Ok(Judgement::Append)
+            } else {
+                Err(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER)
+            };
         }
-        if let Some(known) = producer.batches.iter().find(|known| (known.first, known.last) == (batch.first, batch.last)) {
+        if let Some(known) = producer
+            .batches
+            .iter()
+            .find(|known| (known.first, known.last) == (batch.first, batch.last))
+        {
             return Ok(Judgement::Duplicate(known.clone()));
         }
         let last = producer.batches.last().map_or(-1, |known| known.last);
         let next = if last == i32::MAX { 0 } else { last + 1 };
-        if batch.first == next { Ok(Judgement::Append) } else { Err(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER) }
+        if batch.first == next {
+            Ok(Judgement::Append)
+        } else {
+            Err(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER)
+        }
     }
 
     /// Whether anybody has been silent since before a time.
@@ -104,8 +122,19 @@ impl Producers {
     }
 
     /// Remembers a batch that has been appended.
-    pub(crate) fn remember(&mut self, changes: &mut Changes, log: LogId, time: i64, batch: &Sequenced, offsets: (i64, i64)) {
-        let new = Producer { epoch: batch.epoch, time, batches: Vec::new() };
+    pub(crate) fn remember(
+        &mut self,
+        changes: &mut Changes,
+        log: LogId,
+        time: i64,
+        batch: &Sequenced,
+        offsets: (i64, i64),
+    ) {
+        let new = Producer {
+            epoch: batch.epoch,
+            time,
+            batches: Vec::new(),
+        };
         let producer = self.producers.entry((log, batch.id)).or_insert(new);
         if producer.epoch != batch.epoch {
             producer.batches.clear();
@@ -115,7 +144,12 @@ impl Producers {
         }
         producer.epoch = batch.epoch;
         producer.time = time;
-        producer.batches.push(Remembered { first: batch.first, last: batch.last, base_offset: offsets.0, last_offset: offsets.1 });
+        producer.batches.push(Remembered {
+            first: batch.first,
+            last: batch.last,
+            base_offset: offsets.0,
+            last_offset: offsets.1,
+        });
         changes.put(Table::Producer, key(log, batch.id), producer);
     }
 
@@ -132,7 +166,11 @@ impl Producers {
 
     /// Forgets all producers of a log that is gone.
     pub(crate) fn drop_log(&mut self, changes: &mut Changes, log: LogId) {
-        let gone: Vec<i64> = self.producers.range((log, i64::MIN)..=(log, i64::MAX)).map(|((_, id), _)| *id).collect();
+        let gone: Vec<i64> = self
+            .producers
+            .range((log, i64::MIN)..=(log, i64::MAX))
+            .map(|((_, id), _)| *id)
+            .collect();
         for id in gone {
             self.producers.remove(&(log, id));
             changes.delete(Table::Producer, key(log, id));
@@ -141,7 +179,8 @@ impl Producers {
 
     pub(crate) fn load(&mut self, row: &Row) -> Result<(), Malformed> {
         let Some(value) = &row.value else { return Ok(()) };
-        self.producers.insert(<(LogId, i64)>::from_row(&row.key)?, Producer::from_row(value)?);
+        self.producers
+            .insert(<(LogId, i64)>::from_row(&row.key)?, Producer::from_row(value)?);
         Ok(())
     }
 }

@@ -92,28 +92,46 @@ pub struct Appended {
 impl State {
     /// Applies one entry: the only mutator.
     pub fn apply(&mut self, entry: &Entry) -> (Outcome, Changes) {
-        let mut changes = Changes { index: entry.index, ..Changes::default() };
+        let mut changes = Changes {
+            index: entry.index,
+            ..Changes::default()
+        };
         let at = entry.stamp();
         debug_assert!(self.time <= at.time, "entry time never goes back");
         self.time = self.time.max(at.time);
         let outcome = match &entry.command {
-            Command::Produce(parts) => Outcome::Produced(parts.iter().map(|part| self.produce(&mut changes, at, part)).collect()),
+            Command::Produce(parts) => {
+                Outcome::Produced(parts.iter().map(|part| self.produce(&mut changes, at, part)).collect())
+            }
             Command::CreateTopics(topics) => {
                 Outcome::Topics(topics.iter().map(|new| self.create_topic(&mut changes, new)).collect())
             }
-            Command::DeleteTopics(ids) => Outcome::Topics(ids.iter().map(|id| self.delete_topic(&mut changes, at, id)).collect()),
-            Command::CreatePartitions(all) => {
-                Outcome::Topics(all.iter().map(|new| self.create_partitions(&mut changes, new)).collect())
+            Command::DeleteTopics(ids) => {
+                Outcome::Topics(ids.iter().map(|id| self.delete_topic(&mut changes, at, id)).collect())
             }
-            Command::AlterConfigs(all) => Outcome::Topics(all.iter().map(|one| self.alter_config(&mut changes, one)).collect()),
-            Command::TrimLogs(trims) => Outcome::Trimmed(trims.iter().map(|trim| self.trim_log(&mut changes, trim)).collect()),
+            Command::CreatePartitions(all) => Outcome::Topics(
+                all.iter()
+                    .map(|new| self.create_partitions(&mut changes, new))
+                    .collect(),
+            ),
+            Command::AlterConfigs(all) => {
+                Outcome::Topics(all.iter().map(|one| self.alter_config(&mut changes, one)).collect())
+            }
+            Command::TrimLogs(trims) => {
+                Outcome::Trimmed(trims.iter().map(|trim| self.trim_log(&mut changes, trim)).collect())
+            }
             Command::InitProducerId(()) => Outcome::ProducerId(Ok((self.next_producer_id(&mut changes), 0))),
             Command::ExpireProducers(expire) => {
                 self.producers.expire(&mut changes, expire.before);
                 Outcome::Done
             }
             Command::CommitOffsets(commit) => {
-                let checked = self.groups.check_commit(&commit.group, &commit.member, commit.instance.as_deref(), commit.generation);
+                let checked = self.groups.check_commit(
+                    &commit.group,
+                    &commit.member,
+                    commit.instance.as_deref(),
+                    commit.generation,
+                );
                 if checked.is_ok() {
                     self.commit_offsets(&mut changes, at, &commit.group, &commit.offsets);
                 }
@@ -157,7 +175,10 @@ impl State {
 
     /// Configuration as it holds for a topic.
     pub fn settings<'a>(&'a self, topic: &'a Topic) -> Settings<'a> {
-        Settings { topic: &topic.configs, broker: &self.configs }
+        Settings {
+            topic: &topic.configs,
+            broker: &self.configs,
+        }
     }
 
     fn next_producer_id(&mut self, changes: &mut Changes) -> i64 {

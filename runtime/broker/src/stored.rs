@@ -125,7 +125,11 @@ impl Reader {
             count |= u64::from(byte & 0x7f) << shift;
             if byte & 0x80 == 0 {
                 let count = usize::try_from(count).map_err(|_| Malformed("count too large"))?;
-                return if count <= self.remaining() { Ok(count) } else { Err(Malformed("count exceeds what remains")) };
+                return if count <= self.remaining() {
+                    Ok(count)
+                } else {
+                    Err(Malformed("count exceeds what remains"))
+                };
             }
         }
         Err(Malformed("count too long"))
@@ -143,7 +147,11 @@ impl Reader {
 
     /// Nothing may be left.
     pub fn finish(&self) -> Result<(), Malformed> {
-        if self.remaining() == 0 { Ok(()) } else { Err(Malformed("bytes left over")) }
+        if self.remaining() == 0 {
+            Ok(())
+        } else {
+            Err(Malformed("bytes left over"))
+        }
     }
 }
 
@@ -225,7 +233,9 @@ impl Stored for String {
     fn restore(from: &mut Reader) -> Result<Self, Malformed> {
         let len = from.count()?;
         let raw = from.share(len)?;
-        Ok(core::str::from_utf8(&raw).map_err(|_| Malformed("text is not UTF-8"))?.into())
+        Ok(core::str::from_utf8(&raw)
+            .map_err(|_| Malformed("text is not UTF-8"))?
+            .into())
     }
 }
 
@@ -260,7 +270,11 @@ impl<T: Stored> Stored for Option<T> {
         }
     }
     fn restore(from: &mut Reader) -> Result<Self, Malformed> {
-        if bool::restore(from)? { Ok(Some(T::restore(from)?)) } else { Ok(None) }
+        if bool::restore(from)? {
+            Ok(Some(T::restore(from)?))
+        } else {
+            Ok(None)
+        }
     }
 }
 
@@ -377,7 +391,11 @@ mod tests {
 
     #[test]
     fn a_value_comes_back_as_it_was_kept() {
-        let value = (vec![Some(String::from("a")), None], Bytes::from(vec![7; 4000]), (-1i64, true));
+        let value = (
+            vec![Some(String::from("a")), None],
+            Bytes::from(vec![7; 4000]),
+            (-1i64, true),
+        );
         let mut writer = Writer::default();
         value.store(&mut writer);
         assert_eq!(Stored::from_row(&writer.into_bytes()), Ok(value));

@@ -111,7 +111,14 @@ stored! {
 
 impl Log {
     pub(crate) fn new(topic: Uuid, partition: i32) -> Log {
-        Log { topic, partition, start: 0, end: 0, max_timestamp: -1, leader_epoch: 0 }
+        Log {
+            topic,
+            partition,
+            start: 0,
+            end: 0,
+            max_timestamp: -1,
+            leader_epoch: 0,
+        }
     }
 
     pub(crate) fn save(&self, id: LogId, changes: &mut Changes) {

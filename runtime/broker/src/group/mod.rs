@@ -38,7 +38,13 @@ pub struct Durable {}
 impl Durable {
     /// Whether this member may commit offsets for the group now. `generation` is a classic generation or a member epoch; -1 with an
     /// empty member id is a consumer outside of group management.
-    pub fn check_commit(&self, _group: &str, _member: &str, _instance: Option<&str>, _generation: i32) -> Result<(), ErrorCode> {
+    pub fn check_commit(
+        &self,
+        _group: &str,
+        _member: &str,
+        _instance: Option<&str>,
+        _generation: i32,
+    ) -> Result<(), ErrorCode> {
         Ok(())
     }
 
@@ -59,7 +65,14 @@ pub struct Groups {}
 impl Groups {
     pub(crate) fn handle_start(&mut self, _ctx: &mut Context<'_>) {}
 
-    pub(crate) fn handle_request(&mut self, _ctx: &mut Context<'_>, _from: Requester, _context: &RequestContext, _request: Request) {}
+    pub(crate) fn handle_request(
+        &mut self,
+        _ctx: &mut Context<'_>,
+        _from: Requester,
+        _context: &RequestContext,
+        _request: Request,
+    ) {
+    }
 
     pub(crate) fn handle_outcome(&mut self, _ctx: &mut Context<'_>, waiter: Waiter, _outcome: state::Outcome) {
         match waiter {}

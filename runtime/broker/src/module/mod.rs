@@ -67,7 +67,14 @@ pub struct Modules {}
 impl Modules {
     pub(crate) fn handle_start(&mut self, _ctx: &mut Context<'_>) {}
 
-    pub(crate) fn handle_admin(&mut self, _ctx: &mut Context<'_>, _from: RequestId, _principal: &str, _call: admin::Call) {}
+    pub(crate) fn handle_admin(
+        &mut self,
+        _ctx: &mut Context<'_>,
+        _from: RequestId,
+        _principal: &str,
+        _call: admin::Call,
+    ) {
+    }
 
     pub(crate) fn handle_outcome(&mut self, _ctx: &mut Context<'_>, waiter: Waiter, _outcome: state::Outcome) {
         match waiter {}

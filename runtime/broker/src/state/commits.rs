@@ -14,18 +14,34 @@ use crate::{
 
 impl State {
     /// Commits offsets for a group, whose member has been checked, for `apply` only. Offsets of partitions that are gone are left out.
-    pub(crate) fn commit_offsets(&mut self, changes: &mut Changes, at: Stamp, group: &str, offsets: &[CommittedOffset]) {
+    pub(crate) fn commit_offsets(
+        &mut self,
+        changes: &mut Changes,
+        at: Stamp,
+        group: &str,
+        offsets: &[CommittedOffset],
+    ) {
         self.ensure_consumer_offsets(changes);
         let mut records = Vec::with_capacity(offsets.len());
         for commit in offsets {
-            let Some(topic) = self.topics.get_by_id(&commit.topic) else { continue };
+            let Some(topic) = self.topics.get_by_id(&commit.topic) else {
+                continue;
+            };
             if topic.log(commit.partition).is_none() {
                 continue;
             }
-            records.push((record_key(group, &topic.name, commit.partition), Some(record_value(commit, at.time))));
-            let committed =
-                Committed { offset: commit.offset, leader_epoch: commit.leader_epoch, metadata: commit.metadata.clone(), time: at.time };
-            self.offsets.insert(changes, group, (commit.topic, commit.partition), committed);
+            records.push((
+                record_key(group, &topic.name, commit.partition),
+                Some(record_value(commit, at.time)),
+            ));
+            let committed = Committed {
+                offset: commit.offset,
+                leader_epoch: commit.leader_epoch,
+                metadata: commit.metadata.clone(),
+                time: at.time,
+            };
+            self.offsets
+                .insert(changes, group, (commit.topic, commit.partition), committed);
         }
         self.append_commits(changes, at, group, &records);
     }
@@ -44,11 +60,19 @@ impl State {
         self.append_commits(changes, at, group, &records);
     }
 
-    fn append_commits(&mut self, changes: &mut Changes, at: Stamp, group: &str, records: &[(Vec<u8>, Option<Vec<u8>>)]) {
+    fn append_commits(
+        &mut self,
+        changes: &mut Changes,
+        at: Stamp,
+        group: &str,
+        records: &[(Vec<u8>, Option<Vec<u8>>)],
+    ) {
         if records.is_empty() {
             return;
         }
-        let (log, _) = self.log(CONSUMER_OFFSETS, partition_of_group(group)).expect("offsets were committed, so the topic is there");
+        let (log, _) = self
+            .log(CONSUMER_OFFSETS, partition_of_group(group))
+            .expect("offsets were committed, so the topic is there");
         self.append(changes, at, log, batch::build(records, at.time));
     }
 
@@ -58,8 +82,14 @@ impl State {
             return;
         }
         let configs = BTreeMap::from([("cleanup.policy".into(), "compact".into())]);
-        let new = NewTopic { name: CONSUMER_OFFSETS.into(), id: CONSUMER_OFFSETS_ID, partitions: OFFSETS_PARTITIONS, configs };
-        self.create_topic(changes, &new).expect("the topic is not there, and partitions are kept for it");
+        let new = NewTopic {
+            name: CONSUMER_OFFSETS.into(),
+            id: CONSUMER_OFFSETS_ID,
+            partitions: OFFSETS_PARTITIONS,
+            configs,
+        };
+        self.create_topic(changes, &new)
+            .expect("the topic is not there, and partitions are kept for it");
     }
 }
 

@@ -15,13 +15,26 @@ impl State {
         // A topic deleted while the command was on its way took its logs with it.
         let log = self.logs.get(&part.log).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
         let header = Header::read(&part.batch).ok_or(ErrorCode::CORRUPT_MESSAGE)?;
-        let Some(sequenced) = header.sequenced() else { return Ok(self.append(changes, at, part.log, part.batch.clone())) };
+        let Some(sequenced) = header.sequenced() else {
+            return Ok(self.append(changes, at, part.log, part.batch.clone()));
+        };
         let judgement = self.producers.judge(part.log, &sequenced)?;
         if let Judgement::Duplicate(known) = judgement {
-            return Ok(Appended { base_offset: known.base_offset, last_offset: known.last_offset, append_time: -1, log_start: log.start });
+            return Ok(Appended {
+                base_offset: known.base_offset,
+                last_offset: known.last_offset,
+                append_time: -1,
+                log_start: log.start,
+            });
         }
         let appended = self.append(changes, at, part.log, part.batch.clone());
-        self.producers.remember(changes, part.log, at.time, &sequenced, (appended.base_offset, appended.last_offset));
+        self.producers.remember(
+            changes,
+            part.log,
+            at.time,
+            &sequenced,
+            (appended.base_offset, appended.last_offset),
+        );
         Ok(appended)
     }
 
@@ -31,7 +44,11 @@ impl State {
         let log = &self.logs[&id];
         let topic = self.topics.get_by_id(&log.topic).expect("a log belongs to a topic");
         let is_append_time = self.settings(topic).is_append_time();
-        let batch = if is_append_time { Header::stamp(&batch, at.time) } else { batch };
+        let batch = if is_append_time {
+            Header::stamp(&batch, at.time)
+        } else {
+            batch
+        };
         let header = Header::read(&batch).expect("batches are validated before they are proposed");
 
         let log = self.logs.get_mut(&id).expect("it was found above");
@@ -44,14 +61,33 @@ impl State {
         log.save(id, changes);
         let log_start = log.start;
         let leader_epoch = log.leader_epoch;
-        changes.appends.push(Append { log: id, base_offset, last_offset, max_timestamp: header.max_timestamp, leader_epoch, batch });
-        Appended { base_offset, last_offset, append_time: if is_append_time { at.time } else { -1 }, log_start }
+        changes.appends.push(Append {
+            log: id,
+            base_offset,
+            last_offset,
+            max_timestamp: header.max_timestamp,
+            leader_epoch,
+            batch,
+        });
+        Appended {
+            base_offset,
+            last_offset,
+            append_time: if is_append_time { at.time } else { -1 },
+            log_start,
+        }
     }
 }
 
 impl Header {
     /// What the batch says about its producer, if it is an idempotent one.
     pub(crate) fn sequenced(&self) -> Option<Sequenced> {
-        (0 <= self.producer_id).then(|| Sequenced::new(self.producer_id, self.producer_epoch, self.base_sequence, self.last_offset_delta))
+        (0 <= self.producer_id).then(|| {
+            Sequenced::new(
+                self.producer_id,
+                self.producer_epoch,
+                self.base_sequence,
+                self.last_offset_delta,
+            )
+        })
     }
 }

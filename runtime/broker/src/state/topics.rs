@@ -17,7 +17,12 @@ impl State {
             return Err(ErrorCode::TOPIC_ALREADY_EXISTS);
         }
         self.check_partitions(0, new.partitions)?;
-        let mut topic = Topic { name: new.name.clone(), id: new.id, logs: Vec::new(), configs: new.configs.clone() };
+        let mut topic = Topic {
+            name: new.name.clone(),
+            id: new.id,
+            logs: Vec::new(),
+            configs: new.configs.clone(),
+        };
         self.add_partitions(changes, &mut topic, new.partitions);
         topic.save(changes);
         self.topics.insert(topic);
@@ -27,8 +32,13 @@ impl State {
     /// Whether a topic of `present` partitions may have `wanted`.
     pub(crate) fn check_partitions(&self, present: u32, wanted: u32) -> Result<(), ErrorCode> {
         let more = wanted.saturating_sub(present);
-        let fits = present < wanted && wanted <= TOPIC_PARTITIONS_MAX && self.logs.len() + more as usize <= PARTITIONS_MAX;
-        if fits { Ok(()) } else { Err(ErrorCode::INVALID_PARTITIONS) }
+        let fits =
+            present < wanted && wanted <= TOPIC_PARTITIONS_MAX && self.logs.len() + more as usize <= PARTITIONS_MAX;
+        if fits {
+            Ok(())
+        } else {
+            Err(ErrorCode::INVALID_PARTITIONS)
+        }
     }
 
     pub(super) fn delete_topic(&mut self, changes: &mut Changes, at: Stamp, id: &Uuid) -> Result<(), ErrorCode> {
@@ -53,7 +63,10 @@ impl State {
     }
 
     pub(super) fn create_partitions(&mut self, changes: &mut Changes, new: &NewPartitions) -> Result<(), ErrorCode> {
-        let topic = self.topics.get_by_id(&new.topic).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+        let topic = self
+            .topics
+            .get_by_id(&new.topic)
+            .ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
         self.check_partitions(topic.partitions(), new.count)?;
         let mut topic = topic.clone();
         self.add_partitions(changes, &mut topic, new.count);
@@ -78,7 +91,10 @@ impl State {
     }
 
     pub(super) fn trim_log(&mut self, changes: &mut Changes, trim: &Trim) -> Result<i64, ErrorCode> {
-        let log = self.logs.get_mut(&trim.log).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+        let log = self
+            .logs
+            .get_mut(&trim.log)
+            .ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
         if log.end < trim.start {
             return Err(ErrorCode::OFFSET_OUT_OF_RANGE);
         }
