@@ -30,23 +30,13 @@ impl Chance {
             1 => [0xff; N],
             2 => core::array::from_fn(|i| if i == 0 { 0x80 } else { 0 }),
             3 => core::array::from_fn(|i| if i == 0 { 0x7f } else { 0xff }),
-            4 => core::array::from_fn(|i| {
-                if i == N - 1 {
-                    self.next().to_le_bytes()[0]
-                } else {
-                    0
-                }
-            }),
+            4 => core::array::from_fn(|i| if i == N - 1 { self.next().to_le_bytes()[0] } else { 0 }),
             _ => core::array::from_fn(|_| self.next().to_le_bytes()[0]),
         }
     }
 
     pub(crate) fn string(&mut self) -> String {
-        let len = if self.below(16) == 0 {
-            200
-        } else {
-            self.below(6)
-        };
+        let len = if self.below(16) == 0 { 200 } else { self.below(6) };
         (0..len)
             .map(|_| ['a', 'Z', '-', '\u{0}', 'ß', '漢', '🌊'][self.below(7)])
             .collect()
@@ -54,11 +44,7 @@ impl Chance {
 
     /// Bytes, now and then long enough to be shared instead of copied.
     pub(crate) fn payload(&mut self) -> Bytes {
-        let len = if self.below(8) == 0 {
-            1500
-        } else {
-            self.below(40)
-        };
+        let len = if self.below(8) == 0 { 1500 } else { self.below(40) };
         let mut bytes = vec![0; len];
         bytes.fill_with(|| self.next().to_le_bytes()[0]);
         bytes.into()

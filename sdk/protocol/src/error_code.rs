@@ -40,9 +40,7 @@ impl ErrorCode {
     /// What happened, for a person.
     pub fn sentence(self) -> &'static str {
         self.entry()
-            .map_or("An error that this version does not know.", |entry| {
-                entry.sentence
-            })
+            .map_or("An error that this version does not know.", |entry| entry.sentence)
     }
 
     fn entry(self) -> Option<&'static Entry> {

@@ -135,12 +135,10 @@ impl Request {
     /// Decodes the body that follows a header.
     pub fn decode(header: &RequestHeader, body: Bytes) -> Result<Self, FrameError> {
         let (key, version) = (header.api_key, header.api_version);
-        Self::decode_body(key, &mut Reader::new(body), key.form(version)).map_err(|error| {
-            FrameError::Malformed {
-                key,
-                version,
-                error,
-            }
+        Self::decode_body(key, &mut Reader::new(body), key.form(version)).map_err(|error| FrameError::Malformed {
+            key,
+            version,
+            error,
         })
     }
 
@@ -163,11 +161,7 @@ impl Request {
 
 impl Response {
     /// Decodes a frame, without its length, that answers a request of this API and version. Returns the correlation id too.
-    pub fn decode_frame(
-        key: ApiKey,
-        version: i16,
-        frame: Bytes,
-    ) -> Result<(i32, Self), FrameError> {
+    pub fn decode_frame(key: ApiKey, version: i16, frame: Bytes) -> Result<(i32, Self), FrameError> {
         let mut reader = Reader::new(frame);
         let correlation_id = reader.i32()?;
         if !key.versions().contains(&version) {
@@ -182,11 +176,7 @@ impl Response {
         }
         Self::decode_body(key, &mut reader, key.form(version))
             .map(|body| (correlation_id, body))
-            .map_err(|error| FrameError::Malformed {
-                key,
-                version,
-                error,
-            })
+            .map_err(|error| FrameError::Malformed { key, version, error })
     }
 
     /// Encodes a whole frame, with its length, that answers a request of this version.

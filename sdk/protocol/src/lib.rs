@@ -4,16 +4,22 @@
 #![no_std]
 
 extern crate alloc;
-#[cfg(test)]
+#[cfg(any(test, feature = "compression"))]
 extern crate std;
 
 pub mod admin;
 pub mod api;
 #[cfg(test)]
 mod arbitrary;
+pub mod batch;
 pub mod codec;
+#[cfg(feature = "compression")]
+pub mod compression;
 pub mod error_code;
 pub mod frame;
 pub mod ids;
+pub mod limits;
 pub mod manifest;
+pub mod names;
+pub mod partitioner;
 pub mod records;

@@ -54,12 +54,7 @@ impl Records {
 
 impl PartialEq for Records {
     fn eq(&self, other: &Self) -> bool {
-        self.len() == other.len()
-            && self
-                .chunks
-                .iter()
-                .flatten()
-                .eq(other.chunks.iter().flatten())
+        self.len() == other.len() && self.chunks.iter().flatten().eq(other.chunks.iter().flatten())
     }
 }
 

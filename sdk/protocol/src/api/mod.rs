@@ -435,8 +435,7 @@ mod tests {
                         .unwrap()
                         .into_iter()
                         .collect();
-                    let (header, again) =
-                        Request::decode_frame(frame.to_bytes().slice(4..)).unwrap();
+                    let (header, again) = Request::decode_frame(frame.to_bytes().slice(4..)).unwrap();
                     assert_eq!(
                         (header.api_key, header.api_version, header.correlation_id),
                         (key, version, 7)
@@ -444,13 +443,8 @@ mod tests {
                     assert_eq!(again, request, "{key:?} {version}");
 
                     let response = Response::arbitrary(key, &mut chance, version);
-                    let frame: Records = response
-                        .encode_frame(version, -1)
-                        .unwrap()
-                        .into_iter()
-                        .collect();
-                    let again =
-                        Response::decode_frame(key, version, frame.to_bytes().slice(4..)).unwrap();
+                    let frame: Records = response.encode_frame(version, -1).unwrap().into_iter().collect();
+                    let again = Response::decode_frame(key, version, frame.to_bytes().slice(4..)).unwrap();
                     assert_eq!(again, (-1, response), "{key:?} {version}");
                 }
             }
@@ -461,10 +455,7 @@ mod tests {
     fn only_what_can_be_decoded_is_advertised_but_for_old_produce() {
         for Advertised { key, min, max } in ADVERTISED {
             assert!(key.versions().contains(max), "{key:?}");
-            assert!(
-                key.versions().contains(min) || *key == ApiKey::Produce,
-                "{key:?}"
-            );
+            assert!(key.versions().contains(min) || *key == ApiKey::Produce, "{key:?}");
         }
     }
 }

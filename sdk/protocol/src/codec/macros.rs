@@ -242,10 +242,7 @@ pub(crate) fn encode_nullable_struct<T: Value>(value: Option<&T>, to: &mut impl 
 }
 
 /// Takes a struct behind a byte that says whether it is there.
-pub(crate) fn decode_nullable_struct<T: Value>(
-    from: &mut Reader,
-    form: Form,
-) -> Result<Option<T>, DecodeError> {
+pub(crate) fn decode_nullable_struct<T: Value>(from: &mut Reader, form: Form) -> Result<Option<T>, DecodeError> {
     match from.i8()? {
         marker if marker < 0 => Ok(None),
         _ => T::decode(from, form).map(Some),

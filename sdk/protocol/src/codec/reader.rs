@@ -86,11 +86,7 @@ impl Reader {
     }
 
     /// Takes the length of a string, byte string or array; `None` is null. `Width` is the width of the length in inflexible versions.
-    pub(super) fn length(
-        &mut self,
-        width: Width,
-        flexible: bool,
-    ) -> Result<Option<usize>, DecodeError> {
+    pub(super) fn length(&mut self, width: Width, flexible: bool) -> Result<Option<usize>, DecodeError> {
         let length = match (flexible, width) {
             (true, _) => i64::from(self.unsigned_varint()?) - 1,
             (false, Width::Two) => i64::from(self.i16()?),
@@ -111,8 +107,7 @@ impl Reader {
     ) -> Result<(), DecodeError> {
         for _ in 0..self.unsigned_varint()? {
             let tag = self.unsigned_varint()?;
-            let size =
-                usize::try_from(self.unsigned_varint()?).map_err(|_| DecodeError::Truncated)?;
+            let size = usize::try_from(self.unsigned_varint()?).map_err(|_| DecodeError::Truncated)?;
             let mut value = Reader::new(self.take(size)?);
             if known(tag, &mut value)? == Tagged::Taken && value.remaining() > 0 {
                 return Err(DecodeError::TaggedFieldSize(tag));

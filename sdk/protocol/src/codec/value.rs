@@ -310,8 +310,6 @@ impl<T: Value> Sized32 for Vec<T> {
 
     #[cfg(test)]
     fn arbitrary_content(chance: &mut crate::arbitrary::Chance, form: Form) -> Self {
-        (0..chance.below(4))
-            .map(|_| T::arbitrary(chance, form))
-            .collect()
+        (0..chance.below(4)).map(|_| T::arbitrary(chance, form)).collect()
     }
 }

@@ -1,0 +1,124 @@
+//! Zigzag variable-length integers, as in protocol buffers, and a cursor over borrowed bytes that reads them quickly.
+
+use alloc::vec::Vec;
+
+/// Bytes yet to be read. Every method takes a whole value or nothing and returns `None`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cursor<'a>(pub(super) &'a [u8]);
+
+impl<'a> Cursor<'a> {
+    pub(super) fn is_empty(self) -> bool {
+        self.0.is_empty()
+    }
+
+    #[inline]
+    pub(super) fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    #[inline]
+    pub(super) fn byte(&mut self) -> Option<u8> {
+        let (&byte, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(byte)
+    }
+
+    /// Most are one byte long: lengths under 64, deltas.
+    #[inline]
+    pub(super) fn varint(&mut self) -> Option<i32> {
+        let first = self.byte()?;
+        let unsigned = if first < 0x80 {
+            u32::from(first)
+        } else {
+            u32::try_from(self.long(first, 5)?).ok()?
+        };
+        Some((unsigned >> 1).cast_signed() ^ -(unsigned & 1).cast_signed())
+    }
+
+    #[inline]
+    pub(super) fn varlong(&mut self) -> Option<i64> {
+        let first = self.byte()?;
+        let unsigned = if first < 0x80 {
+            u64::from(first)
+        } else {
+            self.long(first, 10)?
+        };
+        Some((unsigned >> 1).cast_signed() ^ -(unsigned & 1).cast_signed())
+    }
+
+    /// The rest of a number of at most `bytes_max` bytes, whose first byte says that there is more.
+    fn long(&mut self, first: u8, bytes_max: u32) -> Option<u64> {
+        let mut value = u64::from(first & 0x7f);
+        for index in 1..bytes_max {
+            let byte = self.byte()?;
+            let bits = u64::from(byte & 0x7f);
+            let shifted = bits << (7 * index);
+            if shifted >> (7 * index) != bits {
+                return None;
+            }
+            value |= shifted;
+            if byte < 0x80 {
+                return Some(value);
+            }
+        }
+        None
+    }
+
+    /// Bytes behind their length; the inner `None` is null.
+    #[inline]
+    pub(super) fn nullable(&mut self) -> Option<Option<&'a [u8]>> {
+        match self.varint()? {
+            -1 => Some(None),
+            len => self.take(usize::try_from(len).ok()?).map(Some),
+        }
+    }
+}
+
+/// Bytes that a number takes.
+pub(super) fn varint_bytes(value: i64) -> usize {
+    let significant = 64 - (zigzag(value) | 1).leading_zeros();
+    significant.div_ceil(7) as usize
+}
+
+/// Appends a number. A 32-bit one takes the same bytes as a 64-bit one.
+pub(super) fn put_varint(to: &mut Vec<u8>, value: i64) {
+    let mut rest = zigzag(value);
+    while rest >= 0x80 {
+        to.push(rest.to_le_bytes()[0] | 0x80);
+        rest >>= 7;
+    }
+    to.push(rest.to_le_bytes()[0]);
+}
+
+fn zigzag(value: i64) -> u64 {
+    (value << 1 ^ value >> 63).cast_unsigned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_length_of_number_comes_back() {
+        for shift in 0..64 {
+            for value in [1i64 << shift, (1i64 << shift).wrapping_sub(1), -(1i64 << shift.min(62))] {
+                let mut bytes = Vec::new();
+                put_varint(&mut bytes, value);
+                assert_eq!(bytes.len(), varint_bytes(value), "{value}");
+                assert_eq!(Cursor(&bytes).varlong(), Some(value));
+                assert_eq!(Cursor(&bytes).varint(), i32::try_from(value).ok());
+                assert_eq!(Cursor(&bytes[..bytes.len() - 1]).varlong(), None);
+            }
+        }
+    }
+
+    #[test]
+    fn a_number_that_is_too_long_is_refused() {
+        assert_eq!(Cursor(&[0xff; 11]).varlong(), None);
+        assert_eq!(Cursor(&[0xff, 0xff, 0xff, 0xff, 0xff, 0x01]).varint(), None);
+        assert_eq!(Cursor(&[0x80, 0x80, 0x80, 0x80, 0x10]).varint(), None);
+        assert_eq!(Cursor(&[0xff, 0xff, 0xff, 0xff, 0x0f]).varint(), Some(i32::MIN));
+    }
+}
