@@ -21,5 +21,7 @@ pub mod ids;
 pub mod limits;
 pub mod manifest;
 pub mod names;
+#[cfg(test)]
+mod oracle;
 pub mod partitioner;
 pub mod records;
