@@ -30,6 +30,7 @@ pub(super) struct Sim {
     rows: BTreeMap<(Table, Bytes), Bytes>,
     index: u64,
     requests: u64,
+    lives: u64,
     held: VecDeque<(ProposalId, Command)>,
     answers: BTreeMap<u64, Response>,
 }
@@ -51,6 +52,7 @@ impl Sim {
             rows: BTreeMap::new(),
             index: 0,
             requests: 0,
+            lives: 0,
             held: VecDeque::new(),
             answers: BTreeMap::new(),
         }
@@ -160,7 +162,9 @@ impl Sim {
         self.held.clear();
         self.answers.clear();
         self.groups = Groups::default();
-        self.out = Outbox::new(self.now.unsigned_abs());
+        // Every life has its own randomness: ids are never given out twice.
+        self.lives += 1;
+        self.out = Outbox::new(self.config.seed.wrapping_add(self.lives << 32));
         self.with(|groups, ctx| groups.handle_start(ctx));
     }
 
