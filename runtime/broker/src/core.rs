@@ -191,6 +191,16 @@ impl Broker {
         self.settle(now);
     }
 
+    /// Nobody reads the answers to a management call any more.
+    pub fn handle_admin_closed(&mut self, id: RequestId) {
+        self.modules.handle_admin_closed(id);
+    }
+
+    /// The modules on this node, for metrics.
+    pub fn modules(&self) -> &Modules {
+        &self.modules
+    }
+
     /// What must go out next.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         self.out.effects.pop_front()
