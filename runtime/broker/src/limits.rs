@@ -12,6 +12,12 @@ pub const OFFSETS_PARTITIONS: u32 = 50;
 /// Bytes of a committed offset's metadata, as Kafka's `offset.metadata.max.bytes`.
 pub const OFFSET_METADATA_BYTES_MAX: usize = 4096;
 
+/// Bytes of a group's name.
+pub const GROUP_ID_BYTES_MAX: usize = 1024;
+
+/// Bytes of a topic's name, as in Kafka.
+pub const TOPIC_NAME_BYTES_MAX: usize = 249;
+
 /// Batches remembered for each producer and log: what an idempotent client may have in flight.
 pub const PRODUCER_BATCHES: usize = 5;
 
