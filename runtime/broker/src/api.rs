@@ -21,17 +21,11 @@ pub(crate) mod produce;
 use alloc::vec::Vec;
 use tidemill_protocol::{
     api::{
-        Response,
-        alter_configs::AlterConfigsResponse,
-        create_partitions::CreatePartitionsResponse,
-        create_topics::CreateTopicsResponse,
-        delete_records::DeleteRecordsResponse,
-        delete_topics::DeleteTopicsResponse,
-        incremental_alter_configs::IncrementalAlterConfigsResponse,
-        init_producer_id::InitProducerIdResponse,
-        offset_commit::OffsetCommitResponse,
-        offset_delete::OffsetDeleteResponse,
-        produce::ProduceResponse,
+        Response, alter_configs::AlterConfigsResponse, create_partitions::CreatePartitionsResponse,
+        create_topics::CreateTopicsResponse, delete_records::DeleteRecordsResponse,
+        delete_topics::DeleteTopicsResponse, incremental_alter_configs::IncrementalAlterConfigsResponse,
+        init_producer_id::InitProducerIdResponse, offset_commit::OffsetCommitResponse,
+        offset_delete::OffsetDeleteResponse, produce::ProduceResponse,
     },
     error_code::ErrorCode,
 };
@@ -110,8 +104,12 @@ impl Pending {
                 }
                 response.into()
             }
-            (Pending::OffsetCommit(response), Outcome::Offsets(result)) => offset_commit::finish(response, result).into(),
-            (Pending::OffsetDelete(response), Outcome::Offsets(result)) => offset_delete::finish(response, result).into(),
+            (Pending::OffsetCommit(response), Outcome::Offsets(result)) => {
+                offset_commit::finish(response, result).into()
+            }
+            (Pending::OffsetDelete(response), Outcome::Offsets(result)) => {
+                offset_delete::finish(response, result).into()
+            }
             (pending, outcome) => unreachable!("the command of {pending:?} never comes to {outcome:?}"),
         }
     }
@@ -131,7 +129,9 @@ impl Pending {
             | Pending::AlterConfigs(_, slots)
             | Pending::IncrementalAlterConfigs(_, slots) => Outcome::Topics(slots.iter().map(|_| Err(error)).collect()),
             Pending::InitProducerId(_) => Outcome::ProducerId(Err(ErrorCode::COORDINATOR_NOT_AVAILABLE)),
-            Pending::OffsetCommit(_) | Pending::OffsetDelete(_) => Outcome::Offsets(Err(ErrorCode::COORDINATOR_NOT_AVAILABLE)),
+            Pending::OffsetCommit(_) | Pending::OffsetDelete(_) => {
+                Outcome::Offsets(Err(ErrorCode::COORDINATOR_NOT_AVAILABLE))
+            }
         };
         self.finish(outcome)
     }

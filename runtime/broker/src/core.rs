@@ -138,7 +138,11 @@ impl Broker {
             parts.groups.handle_topics_changed(&mut parts.ctx);
             parts.modules.handle_topics_changed(&mut parts.ctx);
         }
-        let moved = changes.log_starts.iter().map(|(log, _)| *log).chain(changes.dropped.iter().copied());
+        let moved = changes
+            .log_starts
+            .iter()
+            .map(|(log, _)| *log)
+            .chain(changes.dropped.iter().copied());
         parts.fetches.handle_logs_changed(&mut parts.ctx, moved);
         parts.fetches.handle_appended(&mut parts.ctx, &changes.appends);
         let logs: BTreeSet<LogId> = changes.appends.iter().map(|append| append.log).collect();
@@ -271,7 +275,13 @@ impl Broker {
 
     /// Hands a request to the part that answers its API.
     fn dispatch(&mut self, now: i64, from: Requester, context: &RequestContext, request: Request) {
-        let Parts { mut ctx, groups, fetches, lists, .. } = self.parts(now);
+        let Parts {
+            mut ctx,
+            groups,
+            fetches,
+            lists,
+            ..
+        } = self.parts(now);
         let ctx = &mut ctx;
         let version = context.api_version;
         let response: Response = match request {
@@ -308,7 +318,28 @@ impl Broker {
     }
 
     fn parts(&mut self, now: i64) -> Parts<'_> {
-        let Broker { config, state, groups, modules, fetches, lists, housekeeping, out } = self;
-        Parts { ctx: Context { now, config, state, out }, groups, modules, fetches, lists, housekeeping }
+        let Broker {
+            config,
+            state,
+            groups,
+            modules,
+            fetches,
+            lists,
+            housekeeping,
+            out,
+        } = self;
+        Parts {
+            ctx: Context {
+                now,
+                config,
+                state,
+                out,
+            },
+            groups,
+            modules,
+            fetches,
+            lists,
+            housekeeping,
+        }
     }
 }

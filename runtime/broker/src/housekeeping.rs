@@ -72,8 +72,15 @@ fn queries(state: &State, now: i64) -> Vec<RetentionQuery> {
         if delete_before.is_none() && bytes_max.is_none() {
             continue;
         }
-        let filled = topic.logs.iter().filter(|log| state.logs.get(log).is_some_and(|log| log.start < log.end));
-        queries.extend(filled.map(|log| RetentionQuery { log: *log, delete_before, bytes_max }));
+        let filled = topic
+            .logs
+            .iter()
+            .filter(|log| state.logs.get(log).is_some_and(|log| log.start < log.end));
+        queries.extend(filled.map(|log| RetentionQuery {
+            log: *log,
+            delete_before,
+            bytes_max,
+        }));
     }
     queries
 }

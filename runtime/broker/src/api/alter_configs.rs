@@ -35,8 +35,15 @@ pub(crate) fn handle(ctx: &mut Context<'_>, from: Requester, request: AlterConfi
     let mut slots = Vec::new();
     let mut changes = Vec::new();
     for resource in request.resources {
-        let values = resource.configs.into_iter().map(|config| (config.name, config.value)).collect();
-        let mut result = AlterConfigsResourceResponse { error_message: None, ..AlterConfigsResourceResponse::default() };
+        let values = resource
+            .configs
+            .into_iter()
+            .map(|config| (config.name, config.value))
+            .collect();
+        let mut result = AlterConfigsResourceResponse {
+            error_message: None,
+            ..AlterConfigsResourceResponse::default()
+        };
         match replace(ctx, resource.resource_type, &resource.resource_name, values) {
             Ok(_) if request.validate_only => {}
             Ok(change) => {
@@ -52,7 +59,10 @@ pub(crate) fn handle(ctx: &mut Context<'_>, from: Requester, request: AlterConfi
     if changes.is_empty() {
         return ctx.respond(from, response.into());
     }
-    ctx.propose(Command::AlterConfigs(changes), Waiter::Request(from, Pending::AlterConfigs(response, slots)));
+    ctx.propose(
+        Command::AlterConfigs(changes),
+        Waiter::Request(from, Pending::AlterConfigs(response, slots)),
+    );
 }
 
 pub(crate) fn handle_incremental(ctx: &mut Context<'_>, from: Requester, request: IncrementalAlterConfigsRequest) {
@@ -60,8 +70,10 @@ pub(crate) fn handle_incremental(ctx: &mut Context<'_>, from: Requester, request
     let mut slots = Vec::new();
     let mut changes = Vec::new();
     for resource in request.resources {
-        let mut result =
-            incremental::AlterConfigsResourceResponse { error_message: None, ..incremental::AlterConfigsResourceResponse::default() };
+        let mut result = incremental::AlterConfigsResourceResponse {
+            error_message: None,
+            ..incremental::AlterConfigsResourceResponse::default()
+        };
         match increment(ctx, &resource) {
             Ok(_) if request.validate_only => {}
             Ok(change) => {
@@ -94,7 +106,11 @@ fn replace(
         check(topic, &name, &value)?;
         set.insert(name, Some(value));
     }
-    Ok(ConfigChange { topic, set, replace: true })
+    Ok(ConfigChange {
+        topic,
+        set,
+        replace: true,
+    })
 }
 
 fn increment(ctx: &Context<'_>, resource: &incremental::AlterConfigsResource) -> Result<ConfigChange, Refused> {
@@ -111,7 +127,9 @@ fn increment(ctx: &Context<'_>, resource: &incremental::AlterConfigsResource) ->
                     items.push(item);
                 }
             })?),
-            SUBTRACT => Some(list(ctx, topic, key, given(config)?, |items, item| items.retain(|known| *known != item))?),
+            SUBTRACT => Some(list(ctx, topic, key, given(config)?, |items, item| {
+                items.retain(|known| *known != item)
+            })?),
             other => return Err((ErrorCode::INVALID_REQUEST, format!("unknown operation {other}"))),
         };
         if let Some(value) = &value {
@@ -121,34 +139,59 @@ fn increment(ctx: &Context<'_>, resource: &incremental::AlterConfigsResource) ->
             return Err((ErrorCode::INVALID_REQUEST, format!("'{name}' is named twice")));
         }
     }
-    Ok(ConfigChange { topic, set, replace: false })
+    Ok(ConfigChange {
+        topic,
+        set,
+        replace: false,
+    })
 }
 
 fn given(config: &incremental::AlterableConfig) -> Result<&str, Refused> {
-    config.value.as_deref().ok_or_else(|| (ErrorCode::INVALID_REQUEST, format!("'{}' has no value", config.name)))
+    config
+        .value
+        .as_deref()
+        .ok_or_else(|| (ErrorCode::INVALID_REQUEST, format!("'{}' has no value", config.name)))
 }
 
 fn find(ctx: &Context<'_>, resource_type: i8, name: &str) -> Result<Resource, Refused> {
     match resource_type {
         TOPIC => match ctx.state.topics.get(name) {
             Some(topic) => Ok(Some(topic.id)),
-            None => Err((ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, format!("there is no topic '{name}'"))),
+            None => Err((
+                ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+                format!("there is no topic '{name}'"),
+            )),
         },
         BROKER => check_broker(ctx.config, name).map(|()| None),
-        other => Err((ErrorCode::INVALID_REQUEST, format!("resources of type {other} have no configuration"))),
+        other => Err((
+            ErrorCode::INVALID_REQUEST,
+            format!("resources of type {other} have no configuration"),
+        )),
     }
 }
 
 fn find_key(resource: Resource, name: &str) -> Result<&'static Key, Refused> {
-    let key = if resource.is_some() { topic_key(name) } else { broker_key(name) };
-    key.ok_or_else(|| (ErrorCode::INVALID_CONFIG, format!("unknown or unchangeable configuration '{name}'")))
+    let key = if resource.is_some() {
+        topic_key(name)
+    } else {
+        broker_key(name)
+    };
+    key.ok_or_else(|| {
+        (
+            ErrorCode::INVALID_CONFIG,
+            format!("unknown or unchangeable configuration '{name}'"),
+        )
+    })
 }
 
 fn check(resource: Resource, name: &str, value: &str) -> Result<(), Refused> {
     if find_key(resource, name)?.kind.accepts(value) {
         return Ok(());
     }
-    Err((ErrorCode::INVALID_CONFIG, format!("'{value}' is not a value for '{name}'")))
+    Err((
+        ErrorCode::INVALID_CONFIG,
+        format!("'{value}' is not a value for '{name}'"),
+    ))
 }
 
 /// The value of a list with items added or taken away.

@@ -27,7 +27,10 @@ pub fn api_versions() -> ApiVersionsResponse {
             ..ApiVersion::default()
         })
         .collect();
-    ApiVersionsResponse { api_keys, ..ApiVersionsResponse::default() }
+    ApiVersionsResponse {
+        api_keys,
+        ..ApiVersionsResponse::default()
+    }
 }
 
 pub(crate) fn describe(config: &Config, request: &DescribeClusterRequest) -> DescribeClusterResponse {
@@ -53,19 +56,40 @@ pub(crate) fn describe(config: &Config, request: &DescribeClusterRequest) -> Des
 }
 
 /// One node coordinates everything.
-pub(crate) fn find_coordinator(config: &Config, version: i16, request: &FindCoordinatorRequest) -> FindCoordinatorResponse {
+pub(crate) fn find_coordinator(
+    config: &Config,
+    version: i16,
+    request: &FindCoordinatorRequest,
+) -> FindCoordinatorResponse {
     let (error_code, error_message) = match request.key_type {
         GROUP => (ErrorCode::NONE, None),
-        TRANSACTION => (ErrorCode::UNSUPPORTED_VERSION, Some("transactions are not supported".to_string())),
-        other => (ErrorCode::INVALID_REQUEST, Some(format!("unknown coordinator type {other}"))),
+        TRANSACTION => (
+            ErrorCode::UNSUPPORTED_VERSION,
+            Some("transactions are not supported".to_string()),
+        ),
+        other => (
+            ErrorCode::INVALID_REQUEST,
+            Some(format!("unknown coordinator type {other}")),
+        ),
     };
     let (node_id, host, port) = if error_code.is_ok() {
-        (config.node_id, config.advertised_host.clone(), i32::from(config.advertised_port))
+        (
+            config.node_id,
+            config.advertised_host.clone(),
+            i32::from(config.advertised_port),
+        )
     } else {
         (-1, "".into(), -1)
     };
     if version < 4 {
-        return FindCoordinatorResponse { error_code, error_message, node_id, host, port, ..FindCoordinatorResponse::default() };
+        return FindCoordinatorResponse {
+            error_code,
+            error_message,
+            node_id,
+            host,
+            port,
+            ..FindCoordinatorResponse::default()
+        };
     }
     let coordinators: Vec<_> = request
         .coordinator_keys
@@ -80,5 +104,8 @@ pub(crate) fn find_coordinator(config: &Config, version: i16, request: &FindCoor
             ..Coordinator::default()
         })
         .collect();
-    FindCoordinatorResponse { coordinators, ..FindCoordinatorResponse::default() }
+    FindCoordinatorResponse {
+        coordinators,
+        ..FindCoordinatorResponse::default()
+    }
 }

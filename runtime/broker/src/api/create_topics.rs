@@ -55,7 +55,10 @@ pub(crate) fn handle(ctx: &mut Context<'_>, from: Requester, request: CreateTopi
     if new.is_empty() {
         return ctx.respond(from, response.into());
     }
-    ctx.propose(Command::CreateTopics(new), Waiter::Request(from, Pending::CreateTopics(response, slots)));
+    ctx.propose(
+        Command::CreateTopics(new),
+        Waiter::Request(from, Pending::CreateTopics(response, slots)),
+    );
 }
 
 /// Writes the outcome of one topic into its result.
@@ -86,28 +89,50 @@ fn check(ctx: &mut Context<'_>, topic: &CreatableTopic) -> Result<NewTopic, Refu
         ));
     }
     if ctx.state.topics.get(&topic.name).is_some() {
-        return Err((ErrorCode::TOPIC_ALREADY_EXISTS, format!("topic '{}' already exists", topic.name)));
+        return Err((
+            ErrorCode::TOPIC_ALREADY_EXISTS,
+            format!("topic '{}' already exists", topic.name),
+        ));
     }
     let partitions = partitions(ctx, topic)?;
-    ctx.state
-        .check_partitions(0, partitions)
-        .map_err(|code| (code, format!("{partitions} partitions are not a number that this broker takes")))?;
+    ctx.state.check_partitions(0, partitions).map_err(|code| {
+        (
+            code,
+            format!("{partitions} partitions are not a number that this broker takes"),
+        )
+    })?;
     let mut configs = BTreeMap::new();
     for config in &topic.configs {
-        let value = config.value.as_deref().ok_or((ErrorCode::INVALID_CONFIG, format!("'{}' has no value", config.name)))?;
+        let value = config
+            .value
+            .as_deref()
+            .ok_or((ErrorCode::INVALID_CONFIG, format!("'{}' has no value", config.name)))?;
         check_config(&config.name, value)?;
         configs.insert(config.name.clone(), value.into());
     }
-    Ok(NewTopic { name: topic.name.clone(), id: ctx.random_uuid(), partitions, configs })
+    Ok(NewTopic {
+        name: topic.name.clone(),
+        id: ctx.random_uuid(),
+        partitions,
+        configs,
+    })
 }
 
 /// Whether a topic may have this configuration.
 pub(crate) fn check_config(name: &str, value: &str) -> Result<(), Refused> {
-    let key = topic_key(name).ok_or_else(|| (ErrorCode::INVALID_CONFIG, format!("unknown topic configuration '{name}'")))?;
+    let key = topic_key(name).ok_or_else(|| {
+        (
+            ErrorCode::INVALID_CONFIG,
+            format!("unknown topic configuration '{name}'"),
+        )
+    })?;
     if key.kind.accepts(value) {
         return Ok(());
     }
-    Err((ErrorCode::INVALID_CONFIG, format!("'{value}' is not a value for '{name}'")))
+    Err((
+        ErrorCode::INVALID_CONFIG,
+        format!("'{value}' is not a value for '{name}'"),
+    ))
 }
 
 fn partitions(ctx: &Context<'_>, topic: &CreatableTopic) -> Result<u32, Refused> {
@@ -115,7 +140,10 @@ fn partitions(ctx: &Context<'_>, topic: &CreatableTopic) -> Result<u32, Refused>
         if !matches!(topic.replication_factor, -1 | 1) {
             return Err((
                 ErrorCode::INVALID_REPLICATION_FACTOR,
-                format!("replication factor {} on a cluster of one node", topic.replication_factor),
+                format!(
+                    "replication factor {} on a cluster of one node",
+                    topic.replication_factor
+                ),
             ));
         }
         return match topic.num_partitions {
@@ -124,12 +152,24 @@ fn partitions(ctx: &Context<'_>, topic: &CreatableTopic) -> Result<u32, Refused>
         };
     }
     if topic.num_partitions != -1 || topic.replication_factor != -1 {
-        return Err((ErrorCode::INVALID_REQUEST, "either an assignment or counts, not both".into()));
+        return Err((
+            ErrorCode::INVALID_REQUEST,
+            "either an assignment or counts, not both".into(),
+        ));
     }
-    let mut numbers: Vec<i32> = topic.assignments.iter().map(|assignment| assignment.partition_index).collect();
+    let mut numbers: Vec<i32> = topic
+        .assignments
+        .iter()
+        .map(|assignment| assignment.partition_index)
+        .collect();
     numbers.sort_unstable();
     let is_dense = (0..).zip(&numbers).all(|(expected, number)| expected == *number);
-    if !is_dense || topic.assignments.iter().any(|assignment| assignment.broker_ids != [ctx.config.node_id]) {
+    if !is_dense
+        || topic
+            .assignments
+            .iter()
+            .any(|assignment| assignment.broker_ids != [ctx.config.node_id])
+    {
         return Err((
             ErrorCode::INVALID_REPLICA_ASSIGNMENT,
             "partitions count up from 0, each on the only node".into(),
@@ -139,7 +179,10 @@ fn partitions(ctx: &Context<'_>, topic: &CreatableTopic) -> Result<u32, Refused>
 }
 
 fn describe(ctx: &Context<'_>, new: &NewTopic, result: &mut CreatableTopicResult) {
-    let settings = Settings { topic: &new.configs, broker: &ctx.state.configs };
+    let settings = Settings {
+        topic: &new.configs,
+        broker: &ctx.state.configs,
+    };
     result.topic_id = new.id;
     result.num_partitions = i32::try_from(new.partitions).unwrap_or(i32::MAX);
     result.replication_factor = 1;

@@ -37,12 +37,19 @@ pub(crate) fn handle(ctx: &mut Context<'_>, from: Requester, request: DeleteReco
             }
             results.push(result);
         }
-        response.topics.push(DeleteRecordsTopicResult { name: topic.name, partitions: results, ..Default::default() });
+        response.topics.push(DeleteRecordsTopicResult {
+            name: topic.name,
+            partitions: results,
+            ..Default::default()
+        });
     }
     if trims.is_empty() {
         return ctx.respond(from, response.into());
     }
-    ctx.propose(Command::TrimLogs(trims), Waiter::Request(from, Pending::DeleteRecords(response, slots)));
+    ctx.propose(
+        Command::TrimLogs(trims),
+        Waiter::Request(from, Pending::DeleteRecords(response, slots)),
+    );
 }
 
 pub(super) fn finish(
@@ -61,10 +68,20 @@ pub(super) fn finish(
 }
 
 fn check(state: &State, topic: &str, partition: i32, offset: i64) -> Result<Trim, ErrorCode> {
-    let (id, log) = state.log(topic, partition).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+    let (id, log) = state
+        .log(topic, partition)
+        .ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
     if state.topics.get(topic).is_some_and(|topic| topic.is_internal()) {
         return Err(ErrorCode::INVALID_TOPIC_EXCEPTION);
     }
-    let start = if offset == HIGH_WATERMARK { log.high_watermark() } else { offset };
-    if (0..=log.high_watermark()).contains(&start) { Ok(Trim { log: id, start }) } else { Err(ErrorCode::OFFSET_OUT_OF_RANGE) }
+    let start = if offset == HIGH_WATERMARK {
+        log.high_watermark()
+    } else {
+        offset
+    };
+    if (0..=log.high_watermark()).contains(&start) {
+        Ok(Trim { log: id, start })
+    } else {
+        Err(ErrorCode::OFFSET_OUT_OF_RANGE)
+    }
 }

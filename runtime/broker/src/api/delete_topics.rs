@@ -13,16 +13,27 @@ use crate::{
 };
 
 pub(crate) fn handle(ctx: &mut Context<'_>, from: Requester, request: DeleteTopicsRequest) {
-    let named = request.topic_names.into_iter().map(|name| DeleteTopicState { name: Some(name), ..DeleteTopicState::default() });
+    let named = request.topic_names.into_iter().map(|name| DeleteTopicState {
+        name: Some(name),
+        ..DeleteTopicState::default()
+    });
     let mut response = DeleteTopicsResponse::default();
     let mut slots = Vec::new();
     let mut ids: Vec<Uuid> = Vec::new();
     for asked in request.topics.into_iter().chain(named) {
         let topic = match &asked.name {
             Some(name) => ctx.state.topics.get(name).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
-            None => ctx.state.topics.get_by_id(&asked.topic_id).ok_or(ErrorCode::UNKNOWN_TOPIC_ID),
+            None => ctx
+                .state
+                .topics
+                .get_by_id(&asked.topic_id)
+                .ok_or(ErrorCode::UNKNOWN_TOPIC_ID),
         };
-        let mut result = DeletableTopicResult { name: asked.name, topic_id: asked.topic_id, ..DeletableTopicResult::default() };
+        let mut result = DeletableTopicResult {
+            name: asked.name,
+            topic_id: asked.topic_id,
+            ..DeletableTopicResult::default()
+        };
         match topic {
             Ok(topic) if topic.is_internal() => result.error_code = ErrorCode::INVALID_TOPIC_EXCEPTION,
             Ok(topic) if ids.contains(&topic.id) => result.error_code = ErrorCode::INVALID_REQUEST,
@@ -39,5 +50,8 @@ pub(crate) fn handle(ctx: &mut Context<'_>, from: Requester, request: DeleteTopi
     if ids.is_empty() {
         return ctx.respond(from, response.into());
     }
-    ctx.propose(Command::DeleteTopics(ids), Waiter::Request(from, Pending::DeleteTopics(response, slots)));
+    ctx.propose(
+        Command::DeleteTopics(ids),
+        Waiter::Request(from, Pending::DeleteTopics(response, slots)),
+    );
 }

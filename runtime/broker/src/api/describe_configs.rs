@@ -31,7 +31,10 @@ pub(crate) fn handle(ctx: &Context<'_>, request: &DescribeConfigsRequest) -> Des
         let described = match resource.resource_type {
             TOPIC => describe_topic(ctx, resource, request),
             BROKER => describe_broker(ctx, resource, request),
-            other => Err((ErrorCode::INVALID_REQUEST, format!("resources of type {other} have no configuration"))),
+            other => Err((
+                ErrorCode::INVALID_REQUEST,
+                format!("resources of type {other} have no configuration"),
+            )),
         };
         let mut result = DescribeConfigsResult {
             resource_type: resource.resource_type,
@@ -45,7 +48,10 @@ pub(crate) fn handle(ctx: &Context<'_>, request: &DescribeConfigsRequest) -> Des
         }
         result
     });
-    DescribeConfigsResponse { results: results.collect(), ..DescribeConfigsResponse::default() }
+    DescribeConfigsResponse {
+        results: results.collect(),
+        ..DescribeConfigsResponse::default()
+    }
 }
 
 /// Where a topic's value of a key comes from.
@@ -69,9 +75,16 @@ pub(crate) fn check_broker(config: &Config, name: &str) -> Result<(), Refused> {
 
 type Described = Result<Vec<DescribeConfigsResourceResult>, Refused>;
 
-fn describe_topic(ctx: &Context<'_>, resource: &DescribeConfigsResource, request: &DescribeConfigsRequest) -> Described {
+fn describe_topic(
+    ctx: &Context<'_>,
+    resource: &DescribeConfigsResource,
+    request: &DescribeConfigsRequest,
+) -> Described {
     let topic = ctx.state.topics.get(&resource.resource_name).ok_or_else(|| {
-        (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, format!("there is no topic '{}'", resource.resource_name))
+        (
+            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+            format!("there is no topic '{}'", resource.resource_name),
+        )
     })?;
     let settings = ctx.state.settings(topic);
     let keys = TOPIC_KEYS.iter().filter(|key| is_asked_for(resource, key.name));
@@ -85,20 +98,43 @@ fn describe_topic(ctx: &Context<'_>, resource: &DescribeConfigsResource, request
                 synonyms.push(synonym(key.broker, value, DYNAMIC_DEFAULT_BROKER));
             }
             synonyms.push(synonym(key.broker, key.default, DEFAULT));
-            result(request, key.name, settings.text(key), source(&settings, key), key.kind, key.documentation, synonyms)
+            result(
+                request,
+                key.name,
+                settings.text(key),
+                source(&settings, key),
+                key.kind,
+                key.documentation,
+                synonyms,
+            )
         })
         .collect())
 }
 
-fn describe_broker(ctx: &Context<'_>, resource: &DescribeConfigsResource, request: &DescribeConfigsRequest) -> Described {
+fn describe_broker(
+    ctx: &Context<'_>,
+    resource: &DescribeConfigsResource,
+    request: &DescribeConfigsRequest,
+) -> Described {
     check_broker(ctx.config, &resource.resource_name)?;
     let mut results = Vec::new();
     for key in TOPIC_KEYS.iter().filter(|key| is_asked_for(resource, key.broker)) {
         let set = ctx.state.configs.get(key.broker);
         let (value, source) = set.map_or((key.default, DEFAULT), |value| (value.as_str(), DYNAMIC_DEFAULT_BROKER));
-        let mut synonyms: Vec<_> = set.map(|value| synonym(key.broker, value, DYNAMIC_DEFAULT_BROKER)).into_iter().collect();
+        let mut synonyms: Vec<_> = set
+            .map(|value| synonym(key.broker, value, DYNAMIC_DEFAULT_BROKER))
+            .into_iter()
+            .collect();
         synonyms.push(synonym(key.broker, key.default, DEFAULT));
-        results.push(result(request, key.broker, value, source, key.kind, key.documentation, synonyms));
+        results.push(result(
+            request,
+            key.broker,
+            value,
+            source,
+            key.kind,
+            key.documentation,
+            synonyms,
+        ));
     }
     for (name, value, kind, documentation) in fixed(ctx.config) {
         if is_asked_for(resource, name) {
@@ -114,7 +150,12 @@ fn describe_broker(ctx: &Context<'_>, resource: &DescribeConfigsResource, reques
 /// What the broker was started with and cannot be changed by a client.
 fn fixed(config: &Config) -> Vec<(&'static str, String, Kind, &'static str)> {
     vec![
-        ("node.id", config.node_id.to_string(), Kind::Int(0), "Number of this node."),
+        (
+            "node.id",
+            config.node_id.to_string(),
+            Kind::Int(0),
+            "Number of this node.",
+        ),
         (
             "advertised.listeners",
             format!("PLAINTEXT://{}:{}", config.advertised_host, config.advertised_port),
@@ -127,8 +168,18 @@ fn fixed(config: &Config) -> Vec<(&'static str, String, Kind, &'static str)> {
             Kind::Boolean,
             "Whether asking for an unknown topic creates it.",
         ),
-        ("num.partitions", config.default_partitions.to_string(), Kind::Int(1), "Partitions of a topic when nobody says."),
-        ("default.replication.factor", "1".into(), Kind::Int(1), "Copies of a partition."),
+        (
+            "num.partitions",
+            config.default_partitions.to_string(),
+            Kind::Int(1),
+            "Partitions of a topic when nobody says.",
+        ),
+        (
+            "default.replication.factor",
+            "1".into(),
+            Kind::Int(1),
+            "Copies of a partition.",
+        ),
         (
             "offsets.topic.num.partitions",
             OFFSETS_PARTITIONS.to_string(),
@@ -169,7 +220,10 @@ fn fixed(config: &Config) -> Vec<(&'static str, String, Kind, &'static str)> {
 }
 
 fn is_asked_for(resource: &DescribeConfigsResource, name: &str) -> bool {
-    resource.configuration_keys.as_ref().is_none_or(|keys| keys.iter().any(|key| key == name))
+    resource
+        .configuration_keys
+        .as_ref()
+        .is_none_or(|keys| keys.iter().any(|key| key == name))
 }
 
 fn result(
@@ -193,5 +247,10 @@ fn result(
 }
 
 fn synonym(name: &str, value: &str, source: i8) -> DescribeConfigsSynonym {
-    DescribeConfigsSynonym { name: name.into(), value: Some(value.into()), source, ..DescribeConfigsSynonym::default() }
+    DescribeConfigsSynonym {
+        name: name.into(),
+        value: Some(value.into()),
+        source,
+        ..DescribeConfigsSynonym::default()
+    }
 }

@@ -58,7 +58,6 @@ struct Fetch {
     deadline: i64,
     bytes_min: usize,
     bytes_max: usize,
-    is_by_id: bool,
     is_read_committed: bool,
     wanted: Vec<Wanted>,
     /// Bytes that can be read, as far as is known.
@@ -80,10 +79,19 @@ struct Wanted {
 }
 
 impl Fetches {
-    pub(crate) fn handle(&mut self, ctx: &mut Context<'_>, from: Requester, context: &RequestContext, request: FetchRequest) {
+    pub(crate) fn handle(
+        &mut self,
+        ctx: &mut Context<'_>,
+        from: Requester,
+        context: &RequestContext,
+        request: FetchRequest,
+    ) {
         if request.session_id != 0 {
             // There are no sessions; the client goes on with a full fetch.
-            let response = FetchResponse { error_code: ErrorCode::FETCH_SESSION_ID_NOT_FOUND, ..Default::default() };
+            let response = FetchResponse {
+                error_code: ErrorCode::FETCH_SESSION_ID_NOT_FOUND,
+                ..Default::default()
+            };
             return ctx.respond(from, response.into());
         }
         let is_by_id = TOPIC_IDS <= context.api_version;
@@ -94,7 +102,6 @@ impl Fetches {
             deadline: ctx.now.saturating_add(wait),
             bytes_min: usize::try_from(request.min_bytes).unwrap_or(0),
             bytes_max: usize::try_from(request.max_bytes).unwrap_or(0).min(FETCH_BYTES_MAX),
-            is_by_id,
             is_read_committed: request.isolation_level == 1,
             wanted: wanted(ctx.state, is_by_id, request),
             bytes: 0,
@@ -123,12 +130,18 @@ impl Fetches {
 
     /// Log starts moved or logs are gone: whoever waits there may have to be told.
     pub(crate) fn handle_logs_changed(&mut self, ctx: &mut Context<'_>, logs: impl Iterator<Item = LogId>) {
-        let ready = logs.flat_map(|log| self.parked.range((log, 0)..=(log, u64::MAX)).map(|(_, id)| *id)).collect();
+        let ready = logs
+            .flat_map(|log| self.parked.range((log, 0)..=(log, u64::MAX)).map(|(_, id)| *id))
+            .collect();
         self.wake(ctx, ready);
     }
 
     pub(crate) fn handle_timeout(&mut self, ctx: &mut Context<'_>) {
-        let due = self.deadlines.range(..=(ctx.now, u64::MAX)).map(|(_, id)| *id).collect();
+        let due = self
+            .deadlines
+            .range(..=(ctx.now, u64::MAX))
+            .map(|(_, id)| *id)
+            .collect();
         self.wake(ctx, due);
     }
 
@@ -137,8 +150,12 @@ impl Fetches {
     }
 
     pub(crate) fn handle_connection_closed(&mut self, connection: ConnectionId) {
-        let gone: Vec<u64> =
-            self.fetches.iter().filter(|(_, fetch)| fetch.connection == connection).map(|(id, _)| *id).collect();
+        let gone: Vec<u64> = self
+            .fetches
+            .iter()
+            .filter(|(_, fetch)| fetch.connection == connection)
+            .map(|(id, _)| *id)
+            .collect();
         for id in gone {
             self.take(id);
         }
@@ -207,14 +224,17 @@ impl Fetch {
     }
 
     fn ends(&self, state: &State) -> i64 {
-        self.logs().filter_map(|log| state.logs.get(&log)).map(Log::high_watermark).sum()
+        self.logs()
+            .filter_map(|log| state.logs.get(&log))
+            .map(Log::high_watermark)
+            .sum()
     }
 
     /// What to read now, and whether any partition has an error.
     fn reads(&mut self, state: &State) -> (bool, Vec<LogRead>) {
         let mut has_error = false;
         let mut reads = Vec::new();
-        let mut room = self.bytes_max;
+        let mut room = self.bytes_max.max(FETCH_READ_BYTES);
         self.reading.clear();
         self.seen = self.ends(state);
         for (index, wanted) in self.wanted.iter().enumerate() {
@@ -225,9 +245,16 @@ impl Fetch {
             if until <= wanted.partition.fetch_offset || (room == 0 && !reads.is_empty()) {
                 continue;
             }
-            let bytes_max = usize::try_from(wanted.partition.partition_max_bytes).unwrap_or(0).min(room);
+            let bytes_max = usize::try_from(wanted.partition.partition_max_bytes)
+                .unwrap_or(0)
+                .min(room);
             room -= bytes_max;
-            reads.push(LogRead { log: id, from: wanted.partition.fetch_offset, until, bytes_max });
+            reads.push(LogRead {
+                log: id,
+                from: wanted.partition.fetch_offset,
+                until,
+                bytes_max,
+            });
             self.reading.push(index);
         }
         (has_error, reads)
@@ -251,7 +278,10 @@ impl Fetch {
                 Some(Err(ReadError::Failed)) => data.error_code = ErrorCode::KAFKA_STORAGE_ERROR,
                 _ => {}
             }
-            match responses.last_mut().filter(|last| last.topic == wanted.topic && last.topic_id == wanted.topic_id) {
+            match responses
+                .last_mut()
+                .filter(|last| last.topic == wanted.topic && last.topic_id == wanted.topic_id)
+            {
                 Some(last) => last.partitions.push(data),
                 None => responses.push(FetchableTopicResponse {
                     topic: wanted.topic.clone(),
@@ -260,7 +290,10 @@ impl Fetch {
                 }),
             }
         }
-        FetchResponse { responses, ..FetchResponse::default() }
+        FetchResponse {
+            responses,
+            ..FetchResponse::default()
+        }
     }
 
     /// Everything of a partition's answer but its records.
@@ -303,7 +336,11 @@ impl Wanted {
 fn wanted(state: &State, is_by_id: bool, request: FetchRequest) -> Vec<Wanted> {
     let mut all = Vec::new();
     for topic in request.topics {
-        let known = if is_by_id { state.topics.get_by_id(&topic.topic_id) } else { state.topics.get(&topic.topic) };
+        let known = if is_by_id {
+            state.topics.get_by_id(&topic.topic_id)
+        } else {
+            state.topics.get(&topic.topic)
+        };
         for partition in topic.partitions {
             all.push(Wanted {
                 topic: topic.topic.clone(),
@@ -317,6 +354,13 @@ fn wanted(state: &State, is_by_id: bool, request: FetchRequest) -> Vec<Wanted> {
 }
 
 fn find(topic: Option<&Topic>, is_by_id: bool, partition: i32) -> Result<LogId, ErrorCode> {
-    let unknown = if is_by_id { ErrorCode::UNKNOWN_TOPIC_ID } else { ErrorCode::UNKNOWN_TOPIC_OR_PARTITION };
-    topic.ok_or(unknown)?.log(partition).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
+    let unknown = if is_by_id {
+        ErrorCode::UNKNOWN_TOPIC_ID
+    } else {
+        ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+    };
+    topic
+        .ok_or(unknown)?
+        .log(partition)
+        .ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
 }

@@ -13,7 +13,10 @@ use crate::{
 pub(crate) fn handle(ctx: &mut Context<'_>, from: Requester, request: &InitProducerIdRequest) {
     if request.transactional_id.is_some() {
         // Transactions come later; this is the error that clients do not retry.
-        let response = InitProducerIdResponse { error_code: ErrorCode::UNSUPPORTED_VERSION, ..Default::default() };
+        let response = InitProducerIdResponse {
+            error_code: ErrorCode::UNSUPPORTED_VERSION,
+            ..Default::default()
+        };
         return ctx.respond(from, response.into());
     }
     let pending = Pending::InitProducerId(InitProducerIdResponse::default());

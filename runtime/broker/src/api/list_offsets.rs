@@ -67,28 +67,51 @@ impl Lists {
                 match answer(ctx.state, &topic.name, asked) {
                     Ok(Answer::Known(known)) => partitions.push(known),
                     Ok(Answer::Search(log, timestamp)) => {
-                        searches.push((Slot { list, topic: response.topics.len(), partition: partitions.len() }, log, timestamp));
+                        searches.push((
+                            Slot {
+                                list,
+                                topic: response.topics.len(),
+                                partition: partitions.len(),
+                            },
+                            log,
+                            timestamp,
+                        ));
                         partitions.push(blank(asked.partition_index));
                     }
                     Err(error_code) => {
-                        partitions.push(ListOffsetsPartitionResponse { error_code, ..blank(asked.partition_index) });
+                        partitions.push(ListOffsetsPartitionResponse {
+                            error_code,
+                            ..blank(asked.partition_index)
+                        });
                     }
                 }
             }
-            response.topics.push(ListOffsetsTopicResponse { name: topic.name.clone(), partitions });
+            response.topics.push(ListOffsetsTopicResponse {
+                name: topic.name.clone(),
+                partitions,
+            });
         }
         if searches.is_empty() {
             return ctx.respond(from, response.into());
         }
         self.next += 1;
-        self.waiting.insert(list, List { from, response, searches: searches.len() });
+        self.waiting.insert(
+            list,
+            List {
+                from,
+                response,
+                searches: searches.len(),
+            },
+        );
         for (slot, log, timestamp) in searches {
             ctx.find_time(log, timestamp, Reading::Time(slot));
         }
     }
 
     pub(crate) fn handle_found(&mut self, ctx: &mut Context<'_>, slot: Slot, found: Option<Found>) {
-        let Some(list) = self.waiting.get_mut(&slot.list) else { return };
+        let Some(list) = self.waiting.get_mut(&slot.list) else {
+            return;
+        };
         let name = list.response.topics[slot.topic].name.clone();
         let place = &mut list.response.topics[slot.topic].partitions[slot.partition];
         let log = ctx.state.log(&name, place.partition_index);
@@ -107,14 +130,23 @@ impl Lists {
 }
 
 fn blank(partition_index: i32) -> ListOffsetsPartitionResponse {
-    ListOffsetsPartitionResponse { partition_index, ..ListOffsetsPartitionResponse::default() }
+    ListOffsetsPartitionResponse {
+        partition_index,
+        ..ListOffsetsPartitionResponse::default()
+    }
 }
 
 fn answer(state: &State, topic: &str, asked: &ListOffsetsPartition) -> Result<Answer, ErrorCode> {
-    let (id, log) = state.log(topic, asked.partition_index).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+    let (id, log) = state
+        .log(topic, asked.partition_index)
+        .ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
     check_epoch(log, asked.current_leader_epoch)?;
     let at = |offset| {
-        Answer::Known(ListOffsetsPartitionResponse { offset, leader_epoch: log.leader_epoch, ..blank(asked.partition_index) })
+        Answer::Known(ListOffsetsPartitionResponse {
+            offset,
+            leader_epoch: log.leader_epoch,
+            ..blank(asked.partition_index)
+        })
     };
     match asked.timestamp {
         LATEST => Ok(at(log.high_watermark())),
@@ -142,21 +174,36 @@ pub(crate) fn check_epoch(log: &Log, current: i32) -> Result<(), ErrorCode> {
 pub(crate) fn for_leader_epoch(state: &State, request: &OffsetForLeaderEpochRequest) -> OffsetForLeaderEpochResponse {
     let topics = request.topics.iter().map(|topic| OffsetForLeaderTopicResult {
         topic: topic.topic.clone(),
-        partitions: topic.partitions.iter().map(|asked| epoch_end(state, &topic.topic, asked)).collect(),
+        partitions: topic
+            .partitions
+            .iter()
+            .map(|asked| epoch_end(state, &topic.topic, asked))
+            .collect(),
     });
-    OffsetForLeaderEpochResponse { topics: topics.collect(), ..OffsetForLeaderEpochResponse::default() }
+    OffsetForLeaderEpochResponse {
+        topics: topics.collect(),
+        ..OffsetForLeaderEpochResponse::default()
+    }
 }
 
 fn epoch_end(state: &State, topic: &str, asked: &OffsetForLeaderPartition) -> EpochEndOffset {
-    let blank = EpochEndOffset { partition: asked.partition, ..EpochEndOffset::default() };
+    let blank = EpochEndOffset {
+        partition: asked.partition,
+        ..EpochEndOffset::default()
+    };
     let Some((_, log)) = state.log(topic, asked.partition) else {
-        return EpochEndOffset { error_code: ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, ..blank };
+        return EpochEndOffset {
+            error_code: ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+            ..blank
+        };
     };
     match check_epoch(log, asked.current_leader_epoch) {
         Err(error_code) => EpochEndOffset { error_code, ..blank },
-        Ok(()) if asked.leader_epoch == log.leader_epoch => {
-            EpochEndOffset { leader_epoch: log.leader_epoch, end_offset: log.high_watermark(), ..blank }
-        }
+        Ok(()) if asked.leader_epoch == log.leader_epoch => EpochEndOffset {
+            leader_epoch: log.leader_epoch,
+            end_offset: log.high_watermark(),
+            ..blank
+        },
         Ok(()) => blank,
     }
 }

@@ -28,7 +28,12 @@ pub(crate) fn handle(ctx: &mut Context<'_>, from: Requester, version: i16, reque
     }
     let new = missing
         .into_iter()
-        .map(|name| NewTopic { name, id: ctx.random_uuid(), partitions: ctx.config.default_partitions, configs: BTreeMap::new() })
+        .map(|name| NewTopic {
+            name,
+            id: ctx.random_uuid(),
+            partitions: ctx.config.default_partitions,
+            configs: BTreeMap::new(),
+        })
         .collect();
     ctx.propose(Command::CreateTopics(new), Waiter::Metadata(from, version, request));
 }
@@ -39,9 +44,15 @@ fn missing(ctx: &Context<'_>, version: i16, request: &MetadataRequest) -> Vec<St
     if !is_allowed {
         return Vec::new();
     }
-    let names = request.topics.iter().flatten().filter(|topic| topic.topic_id.is_zero()).filter_map(|topic| topic.name.clone());
-    let mut missing: Vec<String> =
-        names.filter(|name| is_valid_name(name) && !name.starts_with("__") && ctx.state.topics.get(name).is_none()).collect();
+    let names = request
+        .topics
+        .iter()
+        .flatten()
+        .filter(|topic| topic.topic_id.is_zero())
+        .filter_map(|topic| topic.name.clone());
+    let mut missing: Vec<String> = names
+        .filter(|name| is_valid_name(name) && !name.starts_with("__") && ctx.state.topics.get(name).is_none())
+        .collect();
     missing.sort();
     missing.dedup();
     missing

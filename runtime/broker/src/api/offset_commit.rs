@@ -25,7 +25,11 @@ pub(crate) fn handle(ctx: &mut Context<'_>, from: Requester, request: OffsetComm
         let mut results = Vec::with_capacity(topic.partitions.len());
         for asked in topic.partitions {
             let partition_index = asked.partition_index;
-            let checked = if is_valid { check(known, asked) } else { Err(ErrorCode::INVALID_GROUP_ID) };
+            let checked = if is_valid {
+                check(known, asked)
+            } else {
+                Err(ErrorCode::INVALID_GROUP_ID)
+            };
             let error_code = match checked {
                 Ok(offset) => {
                     offsets.push(offset);
@@ -33,9 +37,15 @@ pub(crate) fn handle(ctx: &mut Context<'_>, from: Requester, request: OffsetComm
                 }
                 Err(error) => error,
             };
-            results.push(OffsetCommitResponsePartition { partition_index, error_code });
+            results.push(OffsetCommitResponsePartition {
+                partition_index,
+                error_code,
+            });
         }
-        response.topics.push(OffsetCommitResponseTopic { name: topic.name, partitions: results });
+        response.topics.push(OffsetCommitResponseTopic {
+            name: topic.name,
+            partitions: results,
+        });
     }
     if offsets.is_empty() {
         return ctx.respond(from, response.into());
@@ -47,7 +57,10 @@ pub(crate) fn handle(ctx: &mut Context<'_>, from: Requester, request: OffsetComm
         generation: request.generation_id_or_member_epoch,
         offsets,
     };
-    ctx.propose(Command::CommitOffsets(commit), Waiter::Request(from, Pending::OffsetCommit(response)));
+    ctx.propose(
+        Command::CommitOffsets(commit),
+        Waiter::Request(from, Pending::OffsetCommit(response)),
+    );
 }
 
 pub(super) fn finish(mut response: OffsetCommitResponse, outcome: Result<(), ErrorCode>) -> OffsetCommitResponse {
@@ -62,7 +75,9 @@ pub(super) fn finish(mut response: OffsetCommitResponse, outcome: Result<(), Err
 
 fn check(topic: Option<&Topic>, asked: OffsetCommitRequestPartition) -> Result<CommittedOffset, ErrorCode> {
     let topic = topic.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
-    topic.log(asked.partition_index).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+    topic
+        .log(asked.partition_index)
+        .ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
     let metadata = asked.committed_metadata.unwrap_or_default();
     if OFFSET_METADATA_BYTES_MAX < metadata.len() {
         return Err(ErrorCode::OFFSET_METADATA_TOO_LARGE);

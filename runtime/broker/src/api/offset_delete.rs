@@ -17,7 +17,10 @@ use crate::{
 pub(crate) fn handle(ctx: &mut Context<'_>, from: Requester, request: OffsetDeleteRequest) {
     let group = ctx.state.groups.get(&request.group_id);
     if group.is_none() && ctx.state.offsets.of_group(&request.group_id).next().is_none() {
-        let response = OffsetDeleteResponse { error_code: ErrorCode::GROUP_ID_NOT_FOUND, ..Default::default() };
+        let response = OffsetDeleteResponse {
+            error_code: ErrorCode::GROUP_ID_NOT_FOUND,
+            ..Default::default()
+        };
         return ctx.respond(from, response.into());
     }
     let has_members = group.is_some_and(|group| group.body.members() != 0);
@@ -35,15 +38,27 @@ pub(crate) fn handle(ctx: &mut Context<'_>, from: Requester, request: OffsetDele
                     ErrorCode::NONE
                 }
             };
-            OffsetDeleteResponsePartition { partition_index: asked.partition_index, error_code }
+            OffsetDeleteResponsePartition {
+                partition_index: asked.partition_index,
+                error_code,
+            }
         });
-        response.topics.push(OffsetDeleteResponseTopic { partitions: results.collect(), name: topic.name });
+        response.topics.push(OffsetDeleteResponseTopic {
+            partitions: results.collect(),
+            name: topic.name,
+        });
     }
     if partitions.is_empty() {
         return ctx.respond(from, response.into());
     }
-    let delete = DeleteOffsets { group: request.group_id, partitions };
-    ctx.propose(Command::DeleteOffsets(delete), Waiter::Request(from, Pending::OffsetDelete(response)));
+    let delete = DeleteOffsets {
+        group: request.group_id,
+        partitions,
+    };
+    ctx.propose(
+        Command::DeleteOffsets(delete),
+        Waiter::Request(from, Pending::OffsetDelete(response)),
+    );
 }
 
 pub(super) fn finish(mut response: OffsetDeleteResponse, outcome: Result<(), ErrorCode>) -> OffsetDeleteResponse {

@@ -34,7 +34,11 @@ pub(crate) fn handle(ctx: &mut Context<'_>, from: Requester, request: ProduceReq
         let known = ctx.state.topics.get(&topic.name);
         let mut results = Vec::with_capacity(topic.partition_data.len());
         for data in topic.partition_data {
-            let mut result = PartitionProduceResponse { index: data.index, base_offset: -1, ..Default::default() };
+            let mut result = PartitionProduceResponse {
+                index: data.index,
+                base_offset: -1,
+                ..Default::default()
+            };
             let checked = match refused {
                 Some(refused) => Err(refused),
                 None if !seen.insert((topic.name.clone(), data.index)) => {
@@ -53,7 +57,10 @@ pub(crate) fn handle(ctx: &mut Context<'_>, from: Requester, request: ProduceReq
             }
             results.push(result);
         }
-        response.responses.push(TopicProduceResponse { name: topic.name, partition_responses: results });
+        response.responses.push(TopicProduceResponse {
+            name: topic.name,
+            partition_responses: results,
+        });
     }
     let is_answered = request.acks != 0;
     if parts.is_empty() {
@@ -62,7 +69,11 @@ pub(crate) fn handle(ctx: &mut Context<'_>, from: Requester, request: ProduceReq
         }
         return;
     }
-    let waiter = if is_answered { Waiter::Request(from, Pending::Produce(response, slots)) } else { Waiter::Nobody };
+    let waiter = if is_answered {
+        Waiter::Request(from, Pending::Produce(response, slots))
+    } else {
+        Waiter::Nobody
+    };
     ctx.propose(Command::Produce(parts), waiter);
 }
 
@@ -101,16 +112,24 @@ fn refuse_whole(request: &ProduceRequest) -> Option<Refused> {
 
 fn check(ctx: &Context<'_>, topic: Option<&Topic>, data: PartitionProduceData) -> Result<Produce, Refused> {
     let topic = topic.ok_or((ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, "there is no such topic"))?;
-    let log = topic.log(data.index).ok_or((ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, "there is no such partition"))?;
+    let log = topic
+        .log(data.index)
+        .ok_or((ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, "there is no such partition"))?;
     if topic.is_internal() {
-        return Err((ErrorCode::INVALID_TOPIC_EXCEPTION, "clients do not write to internal topics"));
+        return Err((
+            ErrorCode::INVALID_TOPIC_EXCEPTION,
+            "clients do not write to internal topics",
+        ));
     }
     let settings = ctx.state.settings(topic);
     let records = data.records.ok_or((ErrorCode::INVALID_RECORD, "no records"))?;
     let batch = records.to_bytes();
     let header = batch::validate(&batch, settings.batch_bytes_max())?;
     if settings.is_compacted() && !batch::has_keys(&batch, &header) {
-        return Err((ErrorCode::INVALID_RECORD, "every record of a compacted topic needs a key"));
+        return Err((
+            ErrorCode::INVALID_RECORD,
+            "every record of a compacted topic needs a key",
+        ));
     }
     if !settings.is_append_time() {
         let before = settings.number(&MESSAGE_TIMESTAMP_BEFORE_MAX_MS);
@@ -123,7 +142,10 @@ fn check(ctx: &Context<'_>, topic: Option<&Topic>, data: PartitionProduceData) -
 /// Judges by what the header has: the first timestamp and the largest.
 fn check_time(header: &Header, earliest: i64, latest: i64) -> Result<(), Refused> {
     if header.max_timestamp != -1 && (header.base_timestamp < earliest || latest < header.max_timestamp) {
-        return Err((ErrorCode::INVALID_TIMESTAMP, "the timestamp is too far from the broker's time"));
+        return Err((
+            ErrorCode::INVALID_TIMESTAMP,
+            "the timestamp is too far from the broker's time",
+        ));
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 //! A [`world::World`] stands in for the journal, the storage and the clock. Every subject has its own file of commands here: `run` takes a
 //! command if it knows it, `show` prints a response if it knows it. To add a command, add it to the subject's file; to add a subject, add its
 //! file to [`SUBJECTS`]. `UPDATE_GOLDENFILES=1 cargo test -p tidemill-broker --test scripts` writes the expected output.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, unreachable_pub, reason = "a test binary")]
 
 mod groups;
 mod modules;
@@ -29,11 +29,26 @@ struct Subject {
 }
 
 const SUBJECTS: &[Subject] = &[
-    Subject { run: world::run, show: |_| None },
-    Subject { run: topics::run, show: topics::show },
-    Subject { run: records::run, show: records::show },
-    Subject { run: groups::run, show: groups::show },
-    Subject { run: modules::run, show: modules::show },
+    Subject {
+        run: world::run,
+        show: |_| None,
+    },
+    Subject {
+        run: topics::run,
+        show: topics::show,
+    },
+    Subject {
+        run: records::run,
+        show: records::show,
+    },
+    Subject {
+        run: groups::run,
+        show: groups::show,
+    },
+    Subject {
+        run: modules::run,
+        show: modules::show,
+    },
 ];
 
 struct Script(World);
@@ -47,7 +62,11 @@ impl Runner for Script {
             if let Some(output) = (subject.run)(&mut self.0, command) {
                 let mut lines = output?;
                 self.0.settle();
-                lines.push_str(&self.0.finish(|response| SUBJECTS.iter().find_map(|subject| (subject.show)(response))));
+                lines.push_str(
+                    &self
+                        .0
+                        .finish(|response| SUBJECTS.iter().find_map(|subject| (subject.show)(response))),
+                );
                 return Ok(lines);
             }
         }
@@ -57,7 +76,10 @@ impl Runner for Script {
 
 fn run_all(subject: &str) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testscripts").join(subject);
-    let mut scripts: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut scripts: Vec<_> = names
+        .filter(|path| path.extension().is_none() && !path.ends_with(".gitkeep"))
+        .collect();
     scripts.sort();
     for script in scripts {
         println!("{}", script.display());

@@ -17,7 +17,9 @@ use tidemill_broker::{
     Broker, Config, Entry, RequestContext, State,
     batch::Header,
     context::{ConnectionId, Refusal},
-    effect::{Append, Changes, Effect, Found, LogId, LogRead, ProposalId, ReadError, RequestId, RetentionQuery, Row, Table},
+    effect::{
+        Append, Changes, Effect, Found, LogId, LogRead, ProposalId, ReadError, RequestId, RetentionQuery, Row, Table,
+    },
     module::run::Run,
 };
 use tidemill_protocol::{
@@ -59,7 +61,10 @@ enum Answered {
 
 impl World {
     pub fn new() -> World {
-        let config = Config { group_initial_rebalance_delay_ms: 0, ..Config::default() };
+        let config = Config {
+            group_initial_rebalance_delay_ms: 0,
+            ..Config::default()
+        };
         let mut broker = Broker::new(config.clone(), State::default());
         broker.handle_start(START);
         World {
@@ -84,10 +89,14 @@ impl World {
     /// A command begins; its prefix names the connection that requests come from.
     pub fn begin(&mut self, prefix: Option<&str>) {
         let name = prefix.unwrap_or("");
-        let position = self.connections.iter().position(|known| known == name).unwrap_or_else(|| {
-            self.connections.push(name.into());
-            self.connections.len() - 1
-        });
+        let position = self
+            .connections
+            .iter()
+            .position(|known| known == name)
+            .unwrap_or_else(|| {
+                self.connections.push(name.into());
+                self.connections.len() - 1
+            });
         self.connection = ConnectionId(position as u64);
         self.first_request = self.requests + 1;
     }
@@ -104,14 +113,16 @@ impl World {
             api_version,
             connection: self.connection,
         };
-        self.broker.handle_request(self.now, RequestId(self.requests), context, request.into());
+        self.broker
+            .handle_request(self.now, RequestId(self.requests), context, request.into());
         self.settle();
     }
 
     /// Sends a management call.
     pub fn admin(&mut self, call: admin::Call) {
         self.requests += 1;
-        self.broker.handle_admin(self.now, RequestId(self.requests), "User:ANONYMOUS".into(), call);
+        self.broker
+            .handle_admin(self.now, RequestId(self.requests), "User:ANONYMOUS".into(), call);
         self.settle();
     }
 
@@ -163,7 +174,9 @@ impl World {
                 self.broker.handle_found(self.now, id, found);
             }
             Effect::FindRetention(queries) => {
-                let starts = queries.iter().filter_map(|query| Some((query.log, self.store.find_retention(query)?)));
+                let starts = queries
+                    .iter()
+                    .filter_map(|query| Some((query.log, self.store.find_retention(query)?)));
                 let starts: Vec<_> = starts.collect();
                 self.broker.handle_retention(self.now, &starts);
             }
@@ -192,15 +205,27 @@ impl World {
     }
 
     fn commit_next(&mut self) -> bool {
-        let Some((id, command)) = self.held.pop_front() else { return false };
+        let Some((id, command)) = self.held.pop_front() else {
+            return false;
+        };
         let index = self.entries.len() as u64 + 1;
-        let entry = Entry { index, term: 1, node: 1, time: self.now, command };
+        let entry = Entry {
+            index,
+            term: 1,
+            node: 1,
+            time: self.now,
+            command,
+        };
         let encoded = Bytes::from(entry.encode().concat());
         let entry = Entry::decode(encoded.clone()).unwrap();
         self.entries.push(encoded);
         let changes = self.broker.handle_committed(self.now, Some(id), &entry);
         self.store.publish(&changes);
-        assert_eq!(&self.store.state(), self.broker.state(), "state from rows is the state after entry {index}");
+        assert_eq!(
+            &self.store.state(),
+            self.broker.state(),
+            "state from rows is the state after entry {index}"
+        );
         true
     }
 
@@ -208,12 +233,17 @@ impl World {
         let end = self.now + ms;
         // A deadline that is not moved by its own handling would be a busy loop: bounded here.
         for _ in 0..1000 {
-            let Some(due) = self.broker.poll_timeout().filter(|due| *due <= end) else { break };
+            let Some(due) = self.broker.poll_timeout().filter(|due| *due <= end) else {
+                break;
+            };
             self.now = self.now.max(due);
             self.broker.handle_timeout(self.now);
             self.settle();
         }
-        assert!(self.broker.poll_timeout().is_none_or(|due| end < due), "deadlines move on");
+        assert!(
+            self.broker.poll_timeout().is_none_or(|due| end < due),
+            "deadlines move on"
+        );
         self.now = end;
     }
 
@@ -287,7 +317,10 @@ impl Store {
             }
         }
         for (log, start) in &changes.log_starts {
-            self.logs.entry(*log).or_default().retain(|append| *start <= append.last_offset);
+            self.logs
+                .entry(*log)
+                .or_default()
+                .retain(|append| *start <= append.last_offset);
         }
         for log in &changes.dropped {
             self.logs.remove(log);
@@ -297,7 +330,13 @@ impl Store {
     pub fn state(&self) -> State {
         let mut state = State::default();
         for ((table, key), value) in &self.rows {
-            state.load(&Row { table: *table, key: key.clone(), value: Some(value.clone()) }).unwrap();
+            state
+                .load(&Row {
+                    table: *table,
+                    key: key.clone(),
+                    value: Some(value.clone()),
+                })
+                .unwrap();
         }
         state
     }
@@ -308,7 +347,10 @@ impl Store {
             return Err(ReadError::Gone);
         }
         let mut records = Records::new();
-        for append in appends.iter().filter(|append| read.from <= append.last_offset && append.last_offset < read.until) {
+        for append in appends
+            .iter()
+            .filter(|append| read.from <= append.last_offset && append.last_offset < read.until)
+        {
             if !records.is_empty() && read.bytes_max < records.len() + append.batch.len() {
                 break;
             }
@@ -321,10 +363,17 @@ impl Store {
     }
 
     fn find_time(&self, log: LogId, timestamp: i64) -> Option<Found> {
-        let batch = self.logs.get(&log)?.iter().find(|append| timestamp <= append.max_timestamp)?;
+        let batch = self
+            .logs
+            .get(&log)?
+            .iter()
+            .find(|append| timestamp <= append.max_timestamp)?;
         // Batches of these scripts have one timestamp.
         let header = Header::read(&batch.batch).unwrap();
-        Some(Found { offset: batch.base_offset, timestamp: header.max_timestamp })
+        Some(Found {
+            offset: batch.base_offset,
+            timestamp: header.max_timestamp,
+        })
     }
 
     fn find_retention(&self, query: &RetentionQuery) -> Option<i64> {
