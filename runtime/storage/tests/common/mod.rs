@@ -1,7 +1,7 @@
 //! A toy state machine over storage, and the naive reference that it must agree with.
 //!
 //! The toy keeps its own state in rows, as the real core does: after a restart it is loaded from them and replays what the journal has.
-#![allow(dead_code, clippy::unwrap_used, clippy::cast_possible_truncation)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::cast_possible_truncation)]
 pub mod model;
 pub mod node;
 pub mod toy;
