@@ -16,8 +16,6 @@ mod describe;
 mod durable;
 pub mod limits;
 mod seat;
-#[cfg(test)]
-mod tests;
 mod timers;
 
 use alloc::{

@@ -190,10 +190,10 @@ pub(super) struct Soft {
     pub(super) polls: BTreeMap<String, Poll>,
 }
 
-/// A heartbeat that waits for news: something else than the member has said.
+/// A heartbeat that waits for news.
 #[derive(Debug)]
 pub(super) struct Poll {
-    requester: Requester,
-    epoch: i32,
-    assigned: Partitions,
+    pub(super) requester: Requester,
+    pub(super) epoch: i32,
+    pub(super) assigned: Partitions,
 }

@@ -1,0 +1,315 @@
+//! The producer: accepts records, collects them into batches by partition, and sees each batch through.
+//!
+//! ```text
+//! send ─ partitioner ─┬─ Queue of partition 0 ─ Sender ─ stream ─┐
+//!                     ├─ Queue of partition 1 ─ Sender ─ stream ─┼─ connection
+//!                     └─ ...                                     ┘
+//! ```
+//!
+//! Guarantees: `send` never blocks and fixes the order within a partition; what is accepted and not acknowledged never
+//! exceeds `buffer_bytes_max`; every accepted record is answered, once, within its delivery timeout (and the time of one
+//! attempt more); with idempotence an acknowledged record is stored exactly once and in order. It knows nothing of
+//! transactions.
+
+mod config;
+mod delivery;
+mod encode;
+mod queue;
+mod sender;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::time::Instant;
+
+pub use self::config::{Acks, ProducerConfig};
+pub use self::delivery::Delivery;
+use self::encode::Identity;
+use self::queue::{Pushed, Queue, Queued};
+use crate::client::{AutoCreate, Inner};
+use crate::clock;
+use crate::error::{Error, Result};
+use crate::limits::PRODUCE_STREAMS_MAX;
+use crate::metadata::Topic;
+use crate::partitioner::Partitioner;
+use crate::record::{Record, RecordMetadata};
+
+/// Appends records to topics. Share it by reference or in an `Arc`; one is enough for a program.
+///
+/// Dropping it sends in the background what it has accepted; [`Producer::close`] waits for that.
+///
+/// ```no_run
+/// # async fn example(client: tidemill_client::Client) -> tidemill_client::Result<()> {
+/// use tidemill_client::{ProducerConfig, Record};
+///
+/// let producer = client.producer(ProducerConfig::default())?;
+/// let mut deliveries = Vec::new();
+/// for n in 0..10_000 {
+///     // Waits while the buffer is full; the delivery is the acknowledgement to come.
+///     deliveries.push(producer.enqueue(Record::to("numbers").value(n.to_string())).await?);
+/// }
+/// producer.flush().await?;
+/// for delivery in deliveries {
+///     let metadata = delivery.await?;
+///     assert!(metadata.offset.is_some());
+/// }
+/// producer.close().await
+/// # }
+/// ```
+pub struct Producer {
+    shared: Arc<Shared>,
+}
+
+/// What the producer shares with its senders.
+pub(crate) struct Shared {
+    client: Arc<Inner>,
+    config: ProducerConfig,
+    room: Arc<Semaphore>,
+    state: Mutex<State>,
+    closed: watch::Sender<bool>,
+    /// The identity that partitions begin with.
+    identity: tokio::sync::Mutex<Option<Identity>>,
+    /// The first failure since the last flush, for those who drop deliveries.
+    failure: Mutex<Option<Error>>,
+}
+
+struct State {
+    topics: BTreeMap<String, TopicState>,
+    partitioner: Box<dyn Partitioner>,
+    senders: usize,
+}
+
+enum TopicState {
+    /// Its partitions are being asked for; records wait in order, and the mark rises when they are distributed.
+    Resolving(VecDeque<Queued>, watch::Sender<bool>),
+    Known(Partitions),
+}
+
+/// The queues of a topic's partitions, made when first used.
+struct Partitions {
+    count: i32,
+    queues: BTreeMap<i32, Arc<Queue>>,
+}
+
+impl Producer {
+    pub(crate) fn start(client: Arc<Inner>, mut config: ProducerConfig) -> Result<Producer> {
+        config.check()?;
+        let partitioner = std::mem::replace(&mut config.partitioner, Box::new(|_: &Record, _| 0));
+        let shared = Shared {
+            client,
+            room: Arc::new(Semaphore::new(config.buffer_bytes_max)),
+            config,
+            state: Mutex::new(State { topics: BTreeMap::new(), partitioner, senders: 0 }),
+            closed: watch::Sender::new(false),
+            identity: tokio::sync::Mutex::new(None),
+            failure: Mutex::new(None),
+        };
+        Ok(Producer { shared: Arc::new(shared) })
+    }
+
+    /// Sends a record. It takes its place in the order of its partition at once if the buffer has room, otherwise when
+    /// the returned future is polled and room comes. The future gives the acknowledgement; dropping it does not take
+    /// back a record that has its place.
+    pub fn send(&self, record: Record) -> Delivery {
+        match self.shared.measure(&record) {
+            Err(error) => Delivery::failed(error),
+            Ok((bytes, permits)) => match self.shared.room.clone().try_acquire_many_owned(permits) {
+                Ok(room) => self.shared.accept(record, bytes, room),
+                Err(_) => {
+                    let shared = self.shared.clone();
+                    Delivery::waiting_for_room(async move { shared.accept_with_room(record, bytes, permits).await?.await })
+                }
+            },
+        }
+    }
+
+    /// Sends a record, waiting first for room in the buffer. When it returns, the record has its place; the delivery
+    /// gives the acknowledgement and need not be polled for the record to be sent.
+    pub async fn enqueue(&self, record: Record) -> Result<Delivery> {
+        let (bytes, permits) = self.shared.measure(&record)?;
+        self.shared.accept_with_room(record, bytes, permits).await
+    }
+
+    /// Sends what was accepted before this call without lingering, and waits until each record of it is acknowledged
+    /// or has failed. Gives the first failure since the last flush, so that deliveries may be dropped.
+    pub async fn flush(&self) -> Result<()> {
+        self.shared.flush().await;
+        match self.shared.failure().take() {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    /// Flushes and ends the producer. Nothing accepted is lost: it is acknowledged, or its delivery says why not.
+    pub async fn close(self) -> Result<()> {
+        let result = self.flush().await;
+        self.shared.closed.send_replace(true);
+        result
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        self.shared.closed.send_replace(true);
+        self.shared.flush_marks();
+    }
+}
+
+impl Shared {
+    /// The record's bytes, and as permits of the buffer.
+    fn measure(&self, record: &Record) -> Result<(usize, u32)> {
+        let bytes = record.encoded_bytes_max();
+        let bytes_max = self.config.batch_bytes_max.max(crate::limits::RECORD_BYTES_MAX).min(self.config.buffer_bytes_max);
+        match u32::try_from(bytes) {
+            Ok(permits) if bytes <= bytes_max => Ok((bytes, permits)),
+            _ => Err(Error::RecordTooLarge { bytes, bytes_max }),
+        }
+    }
+
+    async fn accept_with_room(self: &Arc<Self>, record: Record, bytes: usize, permits: u32) -> Result<Delivery> {
+        let room = self.room.clone().acquire_many_owned(permits).await.map_err(|_| Error::Closed)?;
+        Ok(self.accept(record, bytes, room))
+    }
+
+    fn accept(self: &Arc<Self>, mut record: Record, bytes: usize, room: tokio::sync::OwnedSemaphorePermit) -> Delivery {
+        if *self.closed.borrow() {
+            return Delivery::failed(Error::Closed);
+        }
+        record.timestamp.get_or_insert_with(clock::now_ms);
+        let (reply, answer) = oneshot::channel();
+        let mut state = self.state();
+        let topic = record.topic.clone();
+        let queued = Queued { record, bytes, since: Instant::now(), room, reply };
+        match state.topics.get_mut(&topic) {
+            Some(TopicState::Resolving(waiting, _)) => waiting.push_back(queued),
+            Some(TopicState::Known(_)) => self.place(&mut state, &topic, queued),
+            None => {
+                let waiting = TopicState::Resolving(VecDeque::from([queued]), watch::Sender::new(false));
+                state.topics.insert(topic.clone(), waiting);
+                tokio::spawn(self.clone().resolve(topic));
+            }
+        }
+        Delivery::waiting(answer)
+    }
+
+    /// Puts a record of a known topic into the queue of its partition.
+    fn place(self: &Arc<Self>, state: &mut State, topic: &str, queued: Queued) {
+        let State { topics, partitioner, senders } = state;
+        let Some(TopicState::Known(partitions)) = topics.get_mut(topic) else { return };
+        let is_free = queued.record.partition.is_none() && queued.record.key.is_none();
+        let partition =
+            queued.record.partition.unwrap_or_else(|| partitioner.partition(&queued.record, partitions.count));
+        if !(0..partitions.count).contains(&partition) {
+            let reason = format!("{topic} has no partition {partition}, it has {}", partitions.count);
+            let _ = queued.reply.send(Err(Error::InvalidArgument(reason)));
+            return;
+        }
+        let queue = partitions.queues.entry(partition).or_insert_with(|| {
+            let queue = Arc::new(Queue::new());
+            let slot = *senders % PRODUCE_STREAMS_MAX;
+            *senders += 1;
+            sender::spawn(self.clone(), queue.clone(), topic.to_owned(), partition, slot);
+            queue
+        });
+        if queue.push(queued, self.config.batch_bytes_max) == Pushed::IntoNext && is_free {
+            partitioner.batch_full(topic, partition);
+        }
+    }
+
+    /// Asks for a topic's partitions and distributes the records that wait for them.
+    async fn resolve(self: Arc<Self>, topic: String) {
+        let create = match self.config.allow_auto_topic_creation {
+            true => AutoCreate::Allowed,
+            false => AutoCreate::Denied,
+        };
+        let within = self.config.delivery_timeout;
+        let found = tokio::time::timeout(within, self.client.topic(&topic, create)).await;
+        let found = found.unwrap_or_else(|_| {
+            let what = format!("finding topic {topic}");
+            Err(Error::timed_out(what, within, crate::error::Reach::NotSent))
+        });
+        let mut state = self.state();
+        let Some(TopicState::Resolving(waiting, distributed)) = state.topics.remove(&topic) else { return };
+        match found {
+            Ok(found) => self.distribute(&mut state, &found, waiting),
+            Err(error) => {
+                self.note_failure(&error);
+                for queued in waiting {
+                    let _ = queued.reply.send(Err(error.clone()));
+                }
+            }
+        }
+        distributed.send_replace(true);
+    }
+
+    fn distribute(self: &Arc<Self>, state: &mut State, found: &Topic, waiting: VecDeque<Queued>) {
+        let partitions = Partitions { count: found.partition_count(), queues: BTreeMap::new() };
+        state.topics.insert(found.name.clone(), TopicState::Known(partitions));
+        for queued in waiting {
+            self.place(state, &found.name, queued);
+        }
+    }
+
+    /// A later look at the topic showed this many partitions; there can only be more.
+    fn partitions_are(&self, topic: &str, count: i32) {
+        if let Some(TopicState::Known(partitions)) = self.state().topics.get_mut(topic) {
+            partitions.count = partitions.count.max(count);
+        }
+    }
+
+    async fn flush(&self) {
+        let resolving: Vec<_> = self.state().topics.values().filter_map(TopicState::distributed).collect();
+        for mut distributed in resolving {
+            // An error means that the topic is gone from the map, its records answered.
+            let _ = distributed.wait_for(|distributed| *distributed).await;
+        }
+        for (queue, mark) in self.flush_marks() {
+            queue.settled(mark).await;
+        }
+    }
+
+    /// Tells every sender to send now, and gives what to wait for.
+    fn flush_marks(&self) -> Vec<(Arc<Queue>, u64)> {
+        let state = self.state();
+        let known = state.topics.values().filter_map(TopicState::known);
+        known.flat_map(|partitions| partitions.queues.values()).map(|queue| (queue.clone(), queue.flush())).collect()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no panic while records are accepted")
+    }
+
+    fn failure(&self) -> MutexGuard<'_, Option<Error>> {
+        self.failure.lock().expect("no panic while a failure is noted")
+    }
+
+    fn note_failure(&self, error: &Error) {
+        self.failure().get_or_insert_with(|| error.clone());
+    }
+}
+
+impl TopicState {
+    fn distributed(&self) -> Option<watch::Receiver<bool>> {
+        match self {
+            TopicState::Resolving(_, distributed) => Some(distributed.subscribe()),
+            TopicState::Known(_) => None,
+        }
+    }
+
+    fn known(&self) -> Option<&Partitions> {
+        match self {
+            TopicState::Known(partitions) => Some(partitions),
+            TopicState::Resolving(..) => None,
+        }
+    }
+}
+
+impl std::fmt::Debug for Producer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Producer").field("config", &self.shared.config).finish_non_exhaustive()
+    }
+}
+
+/// Type of the answers to come.
+type Answer = oneshot::Receiver<Result<RecordMetadata>>;
