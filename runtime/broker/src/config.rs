@@ -13,7 +13,7 @@ pub struct Config {
     pub advertised_host: String,
     /// Port that clients are told to connect to, the same number for TCP and QUIC.
     pub advertised_port: u16,
-    /// Whether asking for metadata of an unknown topic, or producing to it, creates it.
+    /// Whether asking for metadata of an unknown topic creates it.
     pub auto_create_topics: bool,
     /// Partitions of a topic when nobody says how many.
     pub default_partitions: u32,

@@ -12,11 +12,12 @@ use alloc::{
 };
 use tidemill_protocol::{
     admin,
-    api::{Request, Response},
+    api::{Request, Response, metadata::MetadataRequest},
     ids::Uuid,
 };
 
 use crate::{
+    api::{Pending, list_offsets},
     config::Config,
     effect::{Effect, LogId, LogRead, ProposalId, ReadId, RequestId, RetentionQuery},
     entry::Command,
@@ -57,6 +58,10 @@ pub enum Requester {
 pub enum Waiter {
     /// Nobody: the outcome shows in the state.
     Nobody,
+    /// The answer to a request that is complete but for the outcome.
+    Request(Requester, Pending),
+    /// The answer to a Metadata request of this version, which created topics.
+    Metadata(Requester, i16, MetadataRequest),
     /// Goes to `Groups::handle_outcome`.
     Group(group::Waiter),
     /// Goes to `Modules::handle_outcome`.
@@ -66,6 +71,10 @@ pub enum Waiter {
 /// Who gets the answer to a read.
 #[derive(Debug)]
 pub enum Reading {
+    /// Goes to the fetch of this number.
+    Fetch(u64),
+    /// Goes to a ListOffsets request.
+    Time(list_offsets::Slot),
     /// Goes to `Modules::handle_read`; the number is chosen by `modules`.
     Module(u64),
 }

@@ -33,15 +33,23 @@ use tidemill_protocol::{
 };
 
 use crate::{
+    api::{
+        alter_configs, cluster, create_partitions, create_topics, delete_records, delete_topics, describe_configs,
+        fetch::Fetches,
+        init_producer_id,
+        list_offsets::{self, Lists},
+        metadata, offset_commit, offset_delete, offset_fetch, produce,
+    },
     config::Config,
     context::{ConnectionId, Context, Internal, Outbox, Reading, Refusal, RequestContext, Requester, Waiter},
     effect::{Changes, Effect, Found, LogId, ProposalId, ReadAnswer, ReadId, RequestId, Table},
     entry::Entry,
     group::Groups,
+    housekeeping::{self, Housekeeping},
     module::{Modules, Version, run::Processed},
     state::State,
 };
-use alloc::{collections::BTreeSet, string::String, sync::Arc, vec::Vec};
+use alloc::{collections::BTreeSet, string::String, sync::Arc};
 
 /// The core as a value.
 #[derive(Debug)]
@@ -50,6 +58,9 @@ pub struct Broker {
     state: State,
     groups: Groups,
     modules: Modules,
+    fetches: Fetches,
+    lists: Lists,
+    housekeeping: Housekeeping,
     out: Outbox,
 }
 
@@ -58,6 +69,9 @@ struct Parts<'a> {
     ctx: Context<'a>,
     groups: &'a mut Groups,
     modules: &'a mut Modules,
+    fetches: &'a mut Fetches,
+    lists: &'a mut Lists,
+    housekeeping: &'a mut Housekeeping,
 }
 
 impl Broker {
@@ -69,6 +83,9 @@ impl Broker {
             state,
             groups: Groups::default(),
             modules: Modules::default(),
+            fetches: Fetches::default(),
+            lists: Lists::default(),
+            housekeeping: Housekeeping::default(),
             out,
         }
     }
@@ -81,6 +98,7 @@ impl Broker {
     /// Takes up what was going on before a restart: groups' members get fresh deadlines, modules' tasks go on.
     pub fn handle_start(&mut self, now: i64) {
         let mut parts = self.parts(now);
+        parts.housekeeping.handle_start(now);
         parts.groups.handle_start(&mut parts.ctx);
         parts.modules.handle_start(&mut parts.ctx);
         self.settle(now);
@@ -108,6 +126,11 @@ impl Broker {
         let mut parts = self.parts(now);
         match waiter {
             Waiter::Nobody => {}
+            Waiter::Request(from, pending) => parts.ctx.respond(from, pending.finish(outcome)),
+            Waiter::Metadata(from, version, request) => {
+                let response = metadata::answer(&parts.ctx, version, &request);
+                parts.ctx.respond(from, response.into());
+            }
             Waiter::Group(waiter) => parts.groups.handle_outcome(&mut parts.ctx, waiter, outcome),
             Waiter::Module(waiter) => parts.modules.handle_outcome(&mut parts.ctx, waiter, outcome),
         }
@@ -115,6 +138,13 @@ impl Broker {
             parts.groups.handle_topics_changed(&mut parts.ctx);
             parts.modules.handle_topics_changed(&mut parts.ctx);
         }
+        let moved = changes
+            .log_starts
+            .iter()
+            .map(|(log, _)| *log)
+            .chain(changes.dropped.iter().copied());
+        parts.fetches.handle_logs_changed(&mut parts.ctx, moved);
+        parts.fetches.handle_appended(&mut parts.ctx, &changes.appends);
         let logs: BTreeSet<LogId> = changes.appends.iter().map(|append| append.log).collect();
         if !logs.is_empty() {
             parts.modules.handle_appended(&mut parts.ctx, &logs);
@@ -129,6 +159,11 @@ impl Broker {
         let mut parts = self.parts(now);
         match waiter {
             Waiter::Nobody => {}
+            Waiter::Request(from, pending) => parts.ctx.respond(from, pending.refuse(refusal)),
+            Waiter::Metadata(from, version, request) => {
+                let response = metadata::answer(&parts.ctx, version, &request);
+                parts.ctx.respond(from, response.into());
+            }
             Waiter::Group(waiter) => parts.groups.handle_refused(&mut parts.ctx, waiter, refusal),
             Waiter::Module(waiter) => parts.modules.handle_refused(&mut parts.ctx, waiter, refusal),
         }
@@ -140,7 +175,8 @@ impl Broker {
         let reading = self.out.readings.remove(&read);
         let mut parts = self.parts(now);
         match reading {
-            None => {}
+            Some(Reading::Fetch(fetch)) => parts.fetches.handle_read(&mut parts.ctx, fetch, answer),
+            Some(Reading::Time(_)) | None => {}
             Some(Reading::Module(tag)) => parts.modules.handle_read(&mut parts.ctx, tag, answer),
         }
         self.settle(now);
@@ -151,14 +187,16 @@ impl Broker {
         let reading = self.out.readings.remove(&read);
         let mut parts = self.parts(now);
         match reading {
-            None => {}
+            Some(Reading::Time(slot)) => parts.lists.handle_found(&mut parts.ctx, slot, found),
+            Some(Reading::Fetch(_)) | None => {}
             Some(Reading::Module(tag)) => parts.modules.handle_found(&mut parts.ctx, tag, found),
         }
         self.settle(now);
     }
 
     /// How far each log may be trimmed.
-    pub fn handle_retention(&mut self, now: i64, _starts: Vec<(LogId, i64)>) {
+    pub fn handle_retention(&mut self, now: i64, starts: &[(LogId, i64)]) {
+        housekeeping::handle_retention(&mut self.parts(now).ctx, starts);
         self.settle(now);
     }
 
@@ -179,6 +217,7 @@ impl Broker {
     /// A connection is gone, and what was parked for it with it.
     pub fn handle_connection_closed(&mut self, now: i64, connection: ConnectionId) {
         let mut parts = self.parts(now);
+        parts.fetches.handle_connection_closed(connection);
         parts.groups.handle_connection_closed(&mut parts.ctx, connection);
         self.settle(now);
     }
@@ -186,9 +225,21 @@ impl Broker {
     /// The time that [`Broker::poll_timeout`] named has come, or may have.
     pub fn handle_timeout(&mut self, now: i64) {
         let mut parts = self.parts(now);
+        parts.housekeeping.handle_timeout(&mut parts.ctx);
+        parts.fetches.handle_timeout(&mut parts.ctx);
         parts.groups.handle_timeout(&mut parts.ctx);
         parts.modules.handle_timeout(&mut parts.ctx);
         self.settle(now);
+    }
+
+    /// Nobody reads the answers to a management call any more.
+    pub fn handle_admin_closed(&mut self, id: RequestId) {
+        self.modules.handle_admin_closed(id);
+    }
+
+    /// The modules on this node, for metrics.
+    pub fn modules(&self) -> &Modules {
+        &self.modules
     }
 
     /// What must go out next.
@@ -198,10 +249,13 @@ impl Broker {
 
     /// When [`Broker::handle_timeout`] wants to be called, milliseconds; `None`: nothing waits for time.
     pub fn poll_timeout(&self) -> Option<i64> {
-        [self.groups.poll_timeout(), self.modules.poll_timeout()]
-            .into_iter()
-            .flatten()
-            .min()
+        let timeouts = [
+            self.housekeeping.poll_timeout(),
+            self.fetches.poll_timeout(),
+            self.groups.poll_timeout(),
+            self.modules.poll_timeout(),
+        ];
+        timeouts.into_iter().flatten().min()
     }
 
     /// Handles what modules ask of the core and are answered, until nothing is left.
@@ -220,11 +274,47 @@ impl Broker {
     }
 
     /// Hands a request to the part that answers its API.
-    fn dispatch(&mut self, now: i64, requester: Requester, context: &RequestContext, request: Request) {
-        let mut parts = self.parts(now);
-        match request {
-            request => parts.groups.handle_request(&mut parts.ctx, requester, context, request),
-        }
+    fn dispatch(&mut self, now: i64, from: Requester, context: &RequestContext, request: Request) {
+        let Parts {
+            mut ctx,
+            groups,
+            fetches,
+            lists,
+            ..
+        } = self.parts(now);
+        let ctx = &mut ctx;
+        let version = context.api_version;
+        let response: Response = match request {
+            Request::ApiVersions(_) => cluster::api_versions().into(),
+            Request::DescribeCluster(request) => cluster::describe(ctx.config, &request).into(),
+            Request::FindCoordinator(request) => cluster::find_coordinator(ctx.config, version, &request).into(),
+            Request::DescribeConfigs(request) => describe_configs::handle(ctx, &request).into(),
+            Request::OffsetFetch(request) => offset_fetch::handle(ctx.state, version, request).into(),
+            Request::OffsetForLeaderEpoch(request) => list_offsets::for_leader_epoch(ctx.state, &request).into(),
+            Request::Produce(request) => return produce::handle(ctx, from, request),
+            Request::Fetch(request) => return fetches.handle(ctx, from, context, request),
+            Request::ListOffsets(request) => return lists.handle(ctx, from, &request),
+            Request::Metadata(request) => return metadata::handle(ctx, from, version, request),
+            Request::CreateTopics(request) => return create_topics::handle(ctx, from, request),
+            Request::DeleteTopics(request) => return delete_topics::handle(ctx, from, request),
+            Request::CreatePartitions(request) => return create_partitions::handle(ctx, from, request),
+            Request::AlterConfigs(request) => return alter_configs::handle(ctx, from, request),
+            Request::IncrementalAlterConfigs(request) => return alter_configs::handle_incremental(ctx, from, request),
+            Request::DeleteRecords(request) => return delete_records::handle(ctx, from, request),
+            Request::InitProducerId(request) => return init_producer_id::handle(ctx, from, &request),
+            Request::OffsetCommit(request) => return offset_commit::handle(ctx, from, request),
+            Request::OffsetDelete(request) => return offset_delete::handle(ctx, from, request),
+            request @ (Request::JoinGroup(_)
+            | Request::SyncGroup(_)
+            | Request::Heartbeat(_)
+            | Request::LeaveGroup(_)
+            | Request::DescribeGroups(_)
+            | Request::ListGroups(_)
+            | Request::DeleteGroups(_)
+            | Request::ConsumerGroupHeartbeat(_)
+            | Request::ConsumerGroupDescribe(_)) => return groups.handle_request(ctx, from, context, request),
+        };
+        ctx.respond(from, response);
     }
 
     fn parts(&mut self, now: i64) -> Parts<'_> {
@@ -233,6 +323,9 @@ impl Broker {
             state,
             groups,
             modules,
+            fetches,
+            lists,
+            housekeeping,
             out,
         } = self;
         Parts {
@@ -244,8 +337,9 @@ impl Broker {
             },
             groups,
             modules,
+            fetches,
+            lists,
+            housekeeping,
         }
     }
 }
-
-const _: fn(Response) = |_| {};

@@ -8,6 +8,7 @@ extern crate alloc;
 
 pub mod stored;
 
+pub mod api;
 pub mod batch;
 pub mod config;
 pub mod config_keys;
@@ -16,6 +17,7 @@ pub mod core;
 pub mod effect;
 pub mod entry;
 pub mod group;
+mod housekeeping;
 pub mod limits;
 pub mod module;
 pub mod offset;

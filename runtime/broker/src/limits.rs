@@ -12,6 +12,12 @@ pub const OFFSETS_PARTITIONS: u32 = 50;
 /// Bytes of a committed offset's metadata, as Kafka's `offset.metadata.max.bytes`.
 pub const OFFSET_METADATA_BYTES_MAX: usize = 4096;
 
+/// Bytes of a group's name.
+pub const GROUP_ID_BYTES_MAX: usize = 1024;
+
+/// Bytes of a topic's name, as in Kafka.
+pub const TOPIC_NAME_BYTES_MAX: usize = 249;
+
 /// Batches remembered for each producer and log: what an idempotent client may have in flight.
 pub const PRODUCER_BATCHES: usize = 5;
 
@@ -26,3 +32,21 @@ pub const FETCH_WAIT_MS_MAX: i32 = 5 * 60 * 1000;
 
 /// Bytes in one fetch response, whatever the client asks.
 pub const FETCH_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Modules deployed on a shard.
+pub const MODULES_MAX: usize = 1000;
+
+/// Log lines kept of each module.
+pub const MODULE_LOG_LINES: usize = 1000;
+
+/// Bytes of text kept of the log lines of each module.
+pub const MODULE_LOG_BYTES: usize = 1024 * 1024;
+
+/// Callers that follow the log of one module.
+pub const MODULE_LOG_FOLLOWERS_MAX: usize = 64;
+
+/// How long a module's member waits after its group refused it.
+pub const MODULE_REJOIN_MS: i64 = 1000;
+
+/// How long a task waits after something outside of its module failed: a read, a full disk.
+pub const MODULE_TROUBLE_MS: i64 = 500;

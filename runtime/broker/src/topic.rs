@@ -7,6 +7,7 @@ use tidemill_protocol::ids::Uuid;
 
 use crate::{
     effect::{Changes, LogId, Table},
+    limits::TOPIC_NAME_BYTES_MAX,
     stored,
     stored::{Malformed, Stored},
 };
@@ -16,6 +17,12 @@ pub const CONSUMER_OFFSETS: &str = "__consumer_offsets";
 
 /// Identity of [`CONSUMER_OFFSETS`]: it is made inside `apply`, where nothing is random, and lives as long as the shard.
 pub const CONSUMER_OFFSETS_ID: Uuid = Uuid(*b"consumer-offsets");
+
+/// Whether a topic may have this name: 1 to 249 letters, digits, `.`, `_` or `-`, but neither `.` nor `..`.
+pub fn is_valid_name(name: &str) -> bool {
+    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    (1..=TOPIC_NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(is_letter) && name != "." && name != ".."
+}
 
 stored! {
     /// A topic.

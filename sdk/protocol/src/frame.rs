@@ -262,3 +262,146 @@ impl<T: Put> Put for Framed<'_, T> {
         self.frame.put(to);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use alloc::{vec, vec::Vec};
+
+    use super::*;
+    use crate::{
+        api::{
+            api_versions::{self, ApiVersionsRequest},
+            heartbeat::HeartbeatResponse,
+            produce::{PartitionProduceData, ProduceRequest, TopicProduceData},
+        },
+        error_code::ErrorCode,
+        records::Records,
+    };
+
+    fn bytes(rope: Rope) -> Vec<u8> {
+        rope.concat()
+    }
+
+    #[test]
+    fn frames_have_these_bytes() {
+        let request = Request::from(ApiVersionsRequest {
+            client_software_name: "a".into(),
+            client_software_version: "1".into(),
+        });
+        assert_eq!(
+            bytes(request.encode_frame(0, 7, Some("me")).unwrap()),
+            [0, 0, 0, 12, 0, 18, 0, 0, 0, 0, 0, 7, 0, 2, b'm', b'e']
+        );
+        assert_eq!(
+            bytes(request.encode_frame(3, 7, None).unwrap()),
+            [0, 0, 0, 16, 0, 18, 0, 3, 0, 0, 0, 7, 0xff, 0xff, 0, 2, b'a', 2, b'1', 0]
+        );
+        let response = Response::from(HeartbeatResponse {
+            throttle_time_ms: 1,
+            error_code: ErrorCode(27),
+        });
+        assert_eq!(
+            bytes(response.encode_frame(0, 7).unwrap()),
+            [0, 0, 0, 6, 0, 0, 0, 7, 0, 27]
+        );
+        assert_eq!(
+            bytes(response.encode_frame(3, 7).unwrap()),
+            [0, 0, 0, 10, 0, 0, 0, 7, 0, 0, 0, 1, 0, 27]
+        );
+        assert_eq!(
+            bytes(response.encode_frame(4, 7).unwrap()),
+            [0, 0, 0, 12, 0, 0, 0, 7, 0, 0, 0, 0, 1, 0, 27, 0]
+        );
+    }
+
+    #[test]
+    fn the_answer_to_an_unknown_version_of_api_versions_can_be_read_without_knowing_any() {
+        let frame = [0, 18, 0, 99, 0, 0, 0, 7, 0xff, 0xff, 0, 1, 2, 3];
+        let refused = Request::decode_frame(Bytes::copy_from_slice(&frame)).unwrap_err();
+        assert_eq!(
+            refused,
+            FrameError::UnsupportedVersion {
+                key: ApiKey::ApiVersions,
+                version: 99,
+                correlation_id: 7
+            }
+        );
+        let answer = Response::from(api_versions::unsupported_version());
+        assert_eq!(
+            bytes(answer.encode_frame(0, 7).unwrap()),
+            [0, 0, 0, 16, 0, 0, 0, 7, 0, 35, 0, 0, 0, 1, 0, 18, 0, 0, 0, 4]
+        );
+    }
+
+    #[test]
+    fn old_produce_is_advertised_and_refused() {
+        let produce = api_versions::advertised().api_keys[0].clone();
+        assert_eq!((produce.api_key, produce.min_version, produce.max_version), (0, 0, 11));
+        for version in 0..3 {
+            let frame = [0, 0, 0, version, 0, 0, 0, 7, 0xff, 0xff];
+            let refused = Request::decode_frame(Bytes::copy_from_slice(&frame)).unwrap_err();
+            assert!(matches!(
+                refused,
+                FrameError::UnsupportedVersion {
+                    key: ApiKey::Produce,
+                    ..
+                }
+            ));
+        }
+    }
+
+    #[test]
+    fn record_sets_are_not_copied() {
+        let batch = Bytes::from(vec![5; 100_000]);
+        let partition = PartitionProduceData {
+            index: 0,
+            records: Some(Records::from(batch.clone())),
+        };
+        let topic = TopicProduceData {
+            name: "t".into(),
+            partition_data: vec![partition],
+        };
+        let request = Request::from(ProduceRequest {
+            topic_data: vec![topic],
+            ..Default::default()
+        });
+        let rope = request.encode_frame(9, 1, None).unwrap();
+        assert_eq!(rope.iter().filter(|piece| piece.as_ptr() == batch.as_ptr()).count(), 1);
+
+        let frame = Bytes::from(bytes(rope)).slice(4..);
+        let (_, again) = Request::decode_frame(frame.clone()).unwrap();
+        let Request::Produce(again) = again else {
+            panic!("{again:?}")
+        };
+        let records = again.topic_data[0].partition_data[0].records.as_ref().unwrap();
+        assert!(frame.as_ptr_range().contains(&records.chunks()[0].as_ptr()));
+    }
+
+    #[test]
+    fn a_text_that_does_not_fit_its_length_is_an_error_and_not_a_wrong_frame() {
+        let request = Request::from(ApiVersionsRequest {
+            client_software_name: "x".repeat(40_000),
+            ..Default::default()
+        });
+        assert!(request.encode_frame(3, 1, None).is_ok());
+        assert_eq!(
+            request.encode_frame(3, 1, Some(&"x".repeat(40_000))),
+            Err(EncodeError::TooLong)
+        );
+        assert_eq!(request.encode_frame(5, 1, None), Err(EncodeError::UnknownVersion(5)));
+    }
+
+    #[test]
+    fn a_length_is_bounded_before_anything_is_read() {
+        assert_eq!(length([0, 0, 1, 0], 256), Ok(256));
+        assert_eq!(
+            length([0, 0, 1, 1], 256),
+            Err(FrameError::TooLarge {
+                bytes: 257,
+                bytes_max: 256
+            })
+        );
+        assert_eq!(length([0xff; 4], 256), Err(FrameError::NegativeLength(-1)));
+    }
+}

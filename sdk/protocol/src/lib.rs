@@ -8,6 +8,8 @@ extern crate alloc;
 extern crate std;
 
 pub mod admin;
+#[cfg(test)]
+mod allocations;
 pub mod api;
 #[cfg(test)]
 mod arbitrary;
@@ -17,6 +19,8 @@ pub mod codec;
 pub mod compression;
 pub mod error_code;
 pub mod frame;
+#[cfg(test)]
+mod hostile;
 pub mod ids;
 pub mod limits;
 pub mod manifest;

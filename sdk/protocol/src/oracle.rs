@@ -42,6 +42,13 @@ fn bytes_of(what: &impl Put) -> Bytes {
         .to_bytes()
 }
 
+/// What the oracle writes when nothing was said.
+fn default_of<T: Default + Encodable>(version: i16) -> Bytes {
+    let mut written = BytesMut::new();
+    T::default().encode(&mut written, version).unwrap();
+    written.freeze()
+}
+
 /// What the oracle makes of our bytes.
 fn through<T: Decodable + Encodable + Message>(ours: &Bytes, version: i16) -> Bytes {
     let mut rest = ours.clone();
@@ -56,9 +63,15 @@ fn knows<T: Message>(version: i16) -> bool {
     (T::VERSIONS.min..=T::VERSIONS.max).contains(&version)
 }
 
-fn compare_requests<T: Decodable + Encodable + Message>(key: ApiKey, chance: &mut Chance) -> Vec<i16> {
+fn compare_requests<T: Decodable + Encodable + Message + Default>(key: ApiKey, chance: &mut Chance) -> Vec<i16> {
     let versions: Vec<_> = key.versions().filter(|&version| knows::<T>(version)).collect();
     for &version in &versions {
+        let default = bytes_of(&Body(&Request::default_of(key), key.form(version)));
+        assert_eq!(
+            default,
+            default_of::<T>(version),
+            "default of {key:?} request version {version}"
+        );
         for _ in 0..ROUNDS {
             let request = Request::arbitrary(key, chance, version);
             let ours = bytes_of(&Body(&request, key.form(version)));
@@ -72,9 +85,15 @@ fn compare_requests<T: Decodable + Encodable + Message>(key: ApiKey, chance: &mu
     versions
 }
 
-fn compare_responses<T: Decodable + Encodable + Message>(key: ApiKey, chance: &mut Chance) -> Vec<i16> {
+fn compare_responses<T: Decodable + Encodable + Message + Default>(key: ApiKey, chance: &mut Chance) -> Vec<i16> {
     let versions: Vec<_> = key.versions().filter(|&version| knows::<T>(version)).collect();
     for &version in &versions {
+        let default = bytes_of(&Body(&Response::default_of(key), key.form(version)));
+        assert_eq!(
+            default,
+            default_of::<T>(version),
+            "default of {key:?} response version {version}"
+        );
         for _ in 0..ROUNDS {
             let response = Response::arbitrary(key, chance, version);
             let ours = bytes_of(&Body(&response, key.form(version)));

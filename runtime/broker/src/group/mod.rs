@@ -16,6 +16,8 @@ mod describe;
 mod durable;
 pub mod limits;
 mod seat;
+#[cfg(test)]
+mod tests;
 mod timers;
 
 use alloc::{

@@ -1,18 +1,61 @@
 //! Modules: deployments, their tasks as members of consumer groups, and the policy for what goes wrong.
+//!
+//! ```text
+//!   durable (apply)                                  soft, on the node that runs it
+//!   ┌────────────────────────────┐                   ┌──────────────────────────────────────────────┐
+//!   │ Deployment: manifest,      │ ─── reconcile ──► │ Deployed: host's version, Members (KIP-848), │
+//!   │   incarnation, paused      │                   │   logs, metrics                              │
+//!   │ Task: generation, owner,   │ ◄── Claim ─────── │ Task: sources, phase, Plan                   │
+//!   │   totals, window           │ ◄── Commit ────── │   Idle → Reading → Running → Committing      │
+//!   └────────────────────────────┘                   └──────────────────────────────────────────────┘
+//! ```
+//!
+//! Guaranteed: outputs, state, dead letters and offsets of a batch are in one [`change::Commit`], which is accepted only if the
+//! deployment is as it was when the batch began (`incarnation`), the task has not changed hands (`generation`, the group's own
+//! rule), and every input stands where the batch began (`expected`). So every record has exactly one committed effect, whatever
+//! crashes, runs twice or comes late. A module's group can be shared with other consumers; a paused module is not a member.
+//!
+//! What does not survive a restart: attempts, plans, logs, metrics. The same records fail in the same way again.
+mod admin;
+mod apply;
+pub mod change;
+mod deployed;
+mod durable;
+mod logs;
+mod member;
+mod policy;
 pub mod run;
 pub mod state_key;
+mod status;
+mod task;
+mod tickets;
+pub mod window;
+mod work;
 
-use alloc::{collections::BTreeSet, string::String};
-use tidemill_protocol::{admin, api::Response};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    string::String,
+};
+use tidemill_protocol::{
+    admin::{Answer, ModuleStatus},
+    api::Response,
+};
 
+use self::{
+    deployed::Deployed,
+    tickets::{ReadFor, ReadTicket, Tickets},
+};
 use crate::{
     context::{Context, Refusal},
-    effect::{Changes, Found, LogId, ReadAnswer, RequestId, Row},
-    entry::Stamp,
+    effect::{Found, LogId, ReadAnswer, RequestId},
     state::{self, State},
-    stored,
-    stored::Malformed,
 };
+
+pub(crate) use apply::apply;
+pub use change::{Change, Outcome};
+pub use durable::{Deployment, Durable, Task};
+pub use logs::Measure;
+pub use tickets::Waiter;
 
 /// One version of one module, as the host needs to name it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,82 +68,205 @@ pub struct Version {
     pub digest: [u8; 32],
 }
 
-stored! {
-    /// A durable change of one module.
-    #[derive(Clone, Debug, PartialEq)]
-    pub enum Change {
-        /// Forget a module.
-        Deleted(String) = 1,
-    }
-}
-
-/// What a [`Change`] came to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Applied.
-    Done,
-}
-
-/// Who waits for a change to be applied.
-#[derive(Debug)]
-pub enum Waiter {}
-
-/// What is kept of modules, but for their own state.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Durable {}
-
-impl Durable {
-    pub(crate) fn load(&mut self, _row: &Row) -> Result<(), Malformed> {
-        Ok(())
-    }
-}
-
-/// Applies a change. May use the rest of the state: `state.append(..)`, `state.commit_offsets(..)`.
-pub(crate) fn apply(_state: &mut State, _at: Stamp, _change: &Change, _changes: &mut Changes) -> Outcome {
-    Outcome::Done
-}
-
 /// What is not kept: poll loops, attempts, logs, counters.
 #[derive(Debug, Default)]
-pub struct Modules {}
+pub struct Modules {
+    deployed: BTreeMap<String, Deployed>,
+    tickets: Tickets,
+}
 
 impl Modules {
-    pub(crate) fn handle_start(&mut self, _ctx: &mut Context<'_>) {}
-
-    pub(crate) fn handle_admin(
-        &mut self,
-        _ctx: &mut Context<'_>,
-        _from: RequestId,
-        _principal: &str,
-        _call: admin::Call,
-    ) {
+    /// Every module as it stands, in order of names.
+    pub fn statuses<'a>(&'a self, state: &'a State) -> impl Iterator<Item = ModuleStatus> + 'a {
+        let status = |durable: &'a Deployment| status::status(state, durable, self.deployed.get(durable.name()));
+        state.modules.iter().map(status)
     }
 
-    pub(crate) fn handle_outcome(&mut self, _ctx: &mut Context<'_>, waiter: Waiter, _outcome: state::Outcome) {
-        match waiter {}
+    /// What guests measured: (module, metric, value).
+    pub fn measures(&self) -> impl Iterator<Item = (&str, &str, Measure)> {
+        self.deployed.values().flat_map(|deployed| {
+            deployed
+                .measures
+                .iter()
+                .map(|(metric, value)| (deployed.name.as_str(), metric.as_str(), *value))
+        })
     }
 
-    pub(crate) fn handle_refused(&mut self, _ctx: &mut Context<'_>, waiter: Waiter, _refusal: Refusal) {
-        match waiter {}
+    pub(crate) fn handle_start(&mut self, ctx: &mut Context<'_>) {
+        for durable in ctx.state.modules.iter() {
+            self.follow(ctx, durable.name());
+        }
     }
 
-    pub(crate) fn handle_response(&mut self, _ctx: &mut Context<'_>, _call: u64, _response: Response) {}
+    pub(crate) fn handle_outcome(&mut self, ctx: &mut Context<'_>, waiter: Waiter, outcome: state::Outcome) {
+        let state::Outcome::Module(outcome) = outcome else {
+            return;
+        };
+        match waiter {
+            Waiter::Admin { from, module, wait } => self.answer(ctx, from, &module, wait, outcome),
+            Waiter::Pause { module } => self.follow(ctx, &module),
+            Waiter::Claim { module, member, tokens } => {
+                self.with(&module, |deployed, tickets| {
+                    deployed.claimed(ctx, tickets, member, &tokens, Some(outcome))
+                });
+            }
+            Waiter::Commit { module, task, token } => {
+                self.with(&module, |deployed, tickets| {
+                    deployed.committed(ctx, tickets, (task, token), Some(outcome))
+                });
+            }
+        }
+    }
 
-    pub(crate) fn handle_read(&mut self, _ctx: &mut Context<'_>, _reading: u64, _answer: ReadAnswer) {}
+    pub(crate) fn handle_refused(&mut self, ctx: &mut Context<'_>, waiter: Waiter, refusal: Refusal) {
+        match waiter {
+            Waiter::Admin { from, .. } => ctx.respond_admin(from, admin::unavailable(refusal)),
+            // The task waits, and comes to the same end again.
+            Waiter::Pause { .. } => {}
+            Waiter::Claim { module, member, tokens } => {
+                self.with(&module, |deployed, tickets| {
+                    deployed.claimed(ctx, tickets, member, &tokens, None)
+                });
+            }
+            Waiter::Commit { module, task, token } => {
+                self.with(&module, |deployed, tickets| {
+                    deployed.committed(ctx, tickets, (task, token), None)
+                });
+            }
+        }
+    }
 
-    pub(crate) fn handle_found(&mut self, _ctx: &mut Context<'_>, _reading: u64, _found: Option<Found>) {}
+    /// Nobody reads this answer any more: the caller of a call that goes on (`logs --follow`, `deploy --wait`) is gone.
+    pub(crate) fn handle_admin_closed(&mut self, from: RequestId) {
+        for deployed in self.deployed.values_mut() {
+            deployed.logs.forget(from);
+            deployed.waits.retain(|wait| *wait != from);
+        }
+    }
 
-    pub(crate) fn handle_processed(&mut self, _ctx: &mut Context<'_>, _processed: run::Processed) {}
+    pub(crate) fn handle_response(&mut self, ctx: &mut Context<'_>, call: u64, response: Response) {
+        let Some(ticket) = self.tickets.take_call(call) else {
+            return;
+        };
+        let Response::ConsumerGroupHeartbeat(response) = response else {
+            return;
+        };
+        let member = (ticket.member, ticket.nonce, call);
+        self.with(&ticket.module, |deployed, tickets| {
+            deployed.heard(ctx, tickets, member, response)
+        });
+    }
 
-    pub(crate) fn handle_loaded(&mut self, _ctx: &mut Context<'_>, _version: &Version, _result: Result<(), String>) {}
+    pub(crate) fn handle_read(&mut self, ctx: &mut Context<'_>, reading: u64, answer: ReadAnswer) {
+        let Some(ReadTicket {
+            module, task, token, ..
+        }) = self.tickets.take_read(reading)
+        else {
+            return;
+        };
+        self.with(&module, |deployed, tickets| {
+            deployed.read(ctx, tickets, (task, token), answer)
+        });
+    }
 
-    pub(crate) fn handle_topics_changed(&mut self, _ctx: &mut Context<'_>) {}
+    pub(crate) fn handle_found(&mut self, ctx: &mut Context<'_>, reading: u64, found: Option<Found>) {
+        let Some(ReadTicket {
+            module,
+            task,
+            token,
+            what,
+        }) = self.tickets.take_read(reading)
+        else {
+            return;
+        };
+        if let ReadFor::Start(place) = what {
+            self.with(&module, |deployed, _| deployed.found(ctx, (task, token), place, found));
+        }
+    }
 
-    pub(crate) fn handle_appended(&mut self, _ctx: &mut Context<'_>, _logs: &BTreeSet<LogId>) {}
+    pub(crate) fn handle_processed(&mut self, ctx: &mut Context<'_>, processed: run::Processed) {
+        let (module, id) = (processed.task.module.clone(), processed.task.deployment);
+        self.with(&module, |deployed, tickets| {
+            if deployed.id == id {
+                deployed.processed(ctx, tickets, processed);
+            }
+        });
+    }
 
-    pub(crate) fn handle_timeout(&mut self, _ctx: &mut Context<'_>) {}
+    pub(crate) fn handle_loaded(&mut self, ctx: &mut Context<'_>, version: &Version, result: Result<(), String>) {
+        self.with(&version.module, |deployed, tickets| {
+            deployed.loaded(ctx, tickets, version, result)
+        });
+    }
+
+    pub(crate) fn handle_topics_changed(&mut self, ctx: &mut Context<'_>) {
+        let Self { deployed, tickets } = self;
+        for deployed in deployed.values_mut() {
+            deployed.grant(ctx.state);
+            deployed.settle(ctx, tickets);
+        }
+    }
+
+    pub(crate) fn handle_appended(&mut self, ctx: &mut Context<'_>, logs: &BTreeSet<LogId>) {
+        let Self { deployed, tickets } = self;
+        for id in logs {
+            let number = ctx.state.logs.get(id).and_then(|log| u32::try_from(log.partition).ok());
+            let Some(number) = number else { continue };
+            for deployed in deployed.values_mut() {
+                deployed.appended(ctx, tickets, number, *id);
+            }
+        }
+    }
+
+    pub(crate) fn handle_timeout(&mut self, ctx: &mut Context<'_>) {
+        let Self { deployed, tickets } = self;
+        for deployed in deployed.values_mut() {
+            deployed.timeout(ctx, tickets);
+        }
+    }
 
     pub(crate) fn poll_timeout(&self) -> Option<i64> {
-        None
+        self.deployed.values().filter_map(Deployed::deadline).min()
+    }
+
+    /// An operator's change is applied: follows it, and answers.
+    fn answer(&mut self, ctx: &mut Context<'_>, from: RequestId, module: &str, wait: bool, outcome: Outcome) {
+        if let Outcome::Refused(refused) = &outcome {
+            return ctx.respond_admin(from, admin::refusal(module, refused));
+        }
+        self.follow(ctx, module);
+        if !wait {
+            return ctx.respond_admin(from, Answer::Done);
+        }
+        let (stage, message) = ("committed".into(), "the deployment is durable".into());
+        ctx.respond_admin(from, Answer::Progress { stage, message });
+        self.with(module, |deployed, _| {
+            deployed.waits.push(from);
+            deployed.answer_waits(ctx);
+        });
+    }
+
+    /// Makes what runs follow what is durable.
+    fn follow(&mut self, ctx: &mut Context<'_>, module: &str) {
+        let Self { deployed, tickets } = self;
+        let durable = ctx.state.modules.get(module);
+        if deployed
+            .get(module)
+            .is_some_and(|deployed| durable.is_none_or(|durable| durable.id != deployed.id))
+        {
+            if let Some(mut ended) = deployed.remove(module) {
+                ended.end(ctx, tickets);
+            }
+        }
+        if let Some(durable) = durable {
+            let deployed = deployed.entry(module.into()).or_insert_with(|| Deployed::new(durable));
+            deployed.reconcile(ctx, tickets, durable);
+        }
+    }
+
+    fn with(&mut self, module: &str, act: impl FnOnce(&mut Deployed, &mut Tickets)) {
+        if let Some(deployed) = self.deployed.get_mut(module) {
+            act(deployed, &mut self.tickets);
+        }
     }
 }

@@ -105,6 +105,13 @@ macro_rules! apis {
             }
 
             #[cfg(test)]
+            pub(crate) fn default_of(key: ApiKey) -> Self {
+                match key {
+                    $(ApiKey::$name => Self::$name(Default::default()),)*
+                }
+            }
+
+            #[cfg(test)]
             pub(crate) fn arbitrary(key: ApiKey, chance: &mut crate::arbitrary::Chance, version: i16) -> Self {
                 match key {
                     $(ApiKey::$name => Self::$name(Value::arbitrary(chance, key.form(version))),)*
@@ -135,6 +142,13 @@ macro_rules! apis {
             pub(crate) fn decode_body(key: ApiKey, from: &mut Reader, form: Form) -> Result<Self, DecodeError> {
                 match key {
                     $(ApiKey::$name => $module::$response::decode(from, form).map(Self::$name),)*
+                }
+            }
+
+            #[cfg(test)]
+            pub(crate) fn default_of(key: ApiKey) -> Self {
+                match key {
+                    $(ApiKey::$name => Self::$name(Default::default()),)*
                 }
             }
 

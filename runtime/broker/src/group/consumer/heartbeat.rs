@@ -71,7 +71,8 @@ impl Turn<'_, '_> {
         let before = self.member_of(from, context, &request, owned.as_ref())?;
         let is_full = request.member_epoch == JOIN
             || (request.rebalance_timeout_ms != -1 && request.subscribed_topic_names.is_some() && owned.is_some());
-        let is_behind = request.member_epoch != before.epoch;
+        let said_epoch = request.member_epoch;
+        let is_behind = said_epoch != before.epoch;
         let id = request.member_id.clone();
         self.update_subscription(context, request, &before);
         let epoch = self.consumer().header.epoch;
@@ -86,13 +87,19 @@ impl Turn<'_, '_> {
         }
         self.watch_revocation(&id);
         let member = &self.consumer().members[&id];
-        let (assigned_anew, at_new_epoch) = (member.assigned != before.assigned, member.epoch != before.epoch);
-        let news = is_full || is_behind || assigned_anew;
+        // A member that owns something else than it should may not have heard.
+        let is_unheard = owned.as_ref().is_some_and(|owned| *owned != member.assigned);
+        let news = is_full || is_behind || is_unheard || member.assigned != before.assigned;
         match from {
             // A module's member has no session: it lives as long as the daemon does.
             Requester::Module(_) => {
                 self.timers.cancel(self.name, &Alarm::Session(id.clone()));
-                self.answer_or_park(from, &id, news || at_new_epoch);
+                let known = Poll {
+                    requester: from,
+                    epoch: said_epoch,
+                    assigned: owned.unwrap_or_default(),
+                };
+                self.answer_or_park(&id, known, news);
             }
             Requester::Connection(_) => {
                 self.await_session(&id);
@@ -311,21 +318,15 @@ impl Turn<'_, '_> {
     }
 
     /// A module's member hears only what is new; until then its heartbeat waits. One at a time: an earlier one is answered as things are.
-    fn answer_or_park(&mut self, from: Requester, id: &str, news: bool) {
+    fn answer_or_park(&mut self, id: &str, poll: Poll, news: bool) {
         if let Some(earlier) = self.seat.consumer.polls.remove(id) {
             self.answer(earlier.requester, id, true);
         }
         if news {
-            self.answer(from, id, true);
-            return;
+            self.answer(poll.requester, id, true);
+        } else {
+            self.seat.consumer.polls.insert(id.into(), poll);
         }
-        let member = &self.consumer().members[id];
-        let poll = Poll {
-            requester: from,
-            epoch: member.epoch,
-            assigned: member.assigned.clone(),
-        };
-        self.seat.consumer.polls.insert(id.into(), poll);
     }
 
     /// Answers a heartbeat that has waited.

@@ -190,10 +190,10 @@ pub(super) struct Soft {
     pub(super) polls: BTreeMap<String, Poll>,
 }
 
-/// A heartbeat that waits for news.
+/// A heartbeat that waits for news: something else than the member has said.
 #[derive(Debug)]
 pub(super) struct Poll {
-    pub(super) requester: Requester,
-    pub(super) epoch: i32,
-    pub(super) assigned: Partitions,
+    requester: Requester,
+    epoch: i32,
+    assigned: Partitions,
 }

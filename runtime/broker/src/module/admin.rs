@@ -1,0 +1,158 @@
+//! Management calls about modules. What changes something is proposed and answered when it is applied.
+use alloc::{
+    boxed::Box,
+    collections::BTreeMap,
+    format,
+    string::{String, ToString},
+    sync::Arc,
+    vec::Vec,
+};
+use tidemill_protocol::{
+    admin::{Answer, Call, ErrorCode},
+    manifest::Manifest,
+};
+
+use super::{
+    Modules,
+    change::{Change, Deploy, Pause, Refused},
+    status,
+    tickets::Waiter,
+};
+use crate::{
+    context::{self, Context},
+    effect::RequestId,
+    entry::{Command, NewTopic},
+};
+
+impl Modules {
+    /// A management call. For a deploy, the component has been received, checked and compiled by the caller.
+    pub(crate) fn handle_admin(&mut self, ctx: &mut Context<'_>, from: RequestId, principal: &str, call: Call) {
+        match call {
+            Call::ModuleDeploy {
+                manifest, digest, wait, ..
+            } => self.deploy(ctx, from, *manifest, digest.0, wait),
+            Call::ModuleList => {
+                for durable in ctx.state.modules.iter() {
+                    let status = status::status(ctx.state, durable, self.deployed.get(durable.name()));
+                    ctx.respond_admin(from, Answer::Module(Box::new(status)));
+                }
+                ctx.respond_admin(from, Answer::Done);
+            }
+            Call::ModuleStatus { module } => match ctx.state.modules.get(&module) {
+                None => ctx.respond_admin(from, unknown(&module)),
+                Some(durable) => {
+                    let status = status::status(ctx.state, durable, self.deployed.get(&module));
+                    ctx.respond_admin(from, Answer::Module(Box::new(status)));
+                    ctx.respond_admin(from, Answer::Done);
+                }
+            },
+            Call::ModuleLogs { module, follow, tail } => match self.deployed.get_mut(&module) {
+                None => ctx.respond_admin(from, unknown(&module)),
+                Some(deployed) => deployed.logs.show(ctx, from, tail, follow),
+            },
+            Call::ModulePause { module, reason } => {
+                let reason = reason.unwrap_or_else(|| format!("by {principal}"));
+                let pause = Pause {
+                    module: module.clone(),
+                    incarnation: None,
+                    reason,
+                };
+                propose(ctx, from, module, false, Change::Pause(pause));
+            }
+            Call::ModuleResume { module } => propose(ctx, from, module.clone(), false, Change::Resume(module)),
+            Call::ModuleDelete { module } => propose(ctx, from, module.clone(), false, Change::Delete(module)),
+            Call::NodeStatus => {
+                let message = "the status of the node is answered by the daemon";
+                ctx.respond_admin(from, Answer::error(ErrorCode::InvalidCall, message));
+            }
+        }
+    }
+
+    fn deploy(&mut self, ctx: &mut Context<'_>, from: RequestId, manifest: Manifest, digest: [u8; 32], wait: bool) {
+        let topics = missing_topics(ctx, &manifest);
+        if let Some(missing) = topics.first().filter(|_| !ctx.config.auto_create_topics) {
+            let hint = format!(
+                "tidemill topic create {} --partitions {}",
+                missing.name, missing.partitions
+            );
+            let message = format!("topic {:?} does not exist", missing.name);
+            return ctx.respond_admin(from, Answer::error_with_hint(ErrorCode::UnknownTopic, message, hint));
+        }
+        let module = String::from(manifest.name());
+        let deploy = Deploy {
+            manifest: Arc::new(manifest),
+            digest,
+            topics,
+        };
+        propose(ctx, from, module, wait, Change::Deploy(deploy));
+    }
+}
+
+/// The answer to a call whose change was refused.
+pub(super) fn refusal(module: &str, refused: &Refused) -> Answer {
+    match refused {
+        Refused::UnknownModule => unknown(module),
+        Refused::TooManyModules => Answer::error(ErrorCode::Exhausted, "there are too many modules"),
+        Refused::MissingTopic(topic) => {
+            let message = format!("topic {topic:?} does not exist");
+            Answer::error_with_hint(
+                ErrorCode::UnknownTopic,
+                message,
+                format!("tidemill topic create {topic}"),
+            )
+        }
+        Refused::Topic(topic, code) => {
+            let message = format!("topic {topic:?} cannot be created: {}", code.sentence());
+            Answer::error(ErrorCode::UnknownTopic, message)
+        }
+        other => Answer::error(ErrorCode::Internal, format!("refused: {other:?}")),
+    }
+}
+
+/// The answer to a call whose change never became an entry.
+pub(super) fn unavailable(refusal: context::Refusal) -> Answer {
+    match refusal {
+        context::Refusal::DiskFull => Answer::error(ErrorCode::Exhausted, "no space is left on the disk"),
+        context::Refusal::Overloaded => Answer::error(ErrorCode::Exhausted, "too much waits to be written"),
+        context::Refusal::Stopping => Answer::error(ErrorCode::Unavailable, "the node stops"),
+    }
+}
+
+fn propose(ctx: &mut Context<'_>, from: RequestId, module: String, wait: bool, change: Change) {
+    let waiter = Waiter::Admin { from, module, wait };
+    ctx.propose(Command::Module(change), context::Waiter::Module(waiter));
+}
+
+/// Topics that the manifest names and that do not exist. Outputs get as many partitions as the widest input.
+fn missing_topics(ctx: &mut Context<'_>, manifest: &Manifest) -> Vec<NewTopic> {
+    let default = ctx.config.default_partitions;
+    let count = |topic: &str| ctx.state.topics.get(topic).map_or(default, |topic| topic.partitions());
+    let widest = manifest
+        .input
+        .iter()
+        .map(|input| count(&input.topic))
+        .max()
+        .unwrap_or(default);
+    let inputs = manifest.input.iter().map(|input| (input.topic.to_string(), default));
+    let outputs = manifest.writable_topics().map(|topic| (topic.to_string(), widest));
+    let state = ctx.state;
+    let missing: Vec<_> = inputs
+        .chain(outputs)
+        .filter(|(name, _)| state.topics.get(name).is_none())
+        .collect();
+    let new = |(name, partitions)| NewTopic {
+        name,
+        id: ctx.random_uuid(),
+        partitions,
+        configs: BTreeMap::new(),
+    };
+    missing.into_iter().map(new).collect()
+}
+
+fn unknown(module: &str) -> Answer {
+    Answer::error_with_hint(
+        ErrorCode::UnknownModule,
+        format!("there is no module {module:?}"),
+        "tidemill module list",
+    )
+}

@@ -1,0 +1,236 @@
+//! Changes of modules taking effect.
+//!
+//! A [`Commit`] checks everything before it changes anything: deployment and version (`incarnation`), owner (`generation`, and the
+//! group's own rule), every expected offset, every output log. Only if all of it holds are outputs appended, state written and
+//! offsets committed, and all of that is one entry. So a batch that is committed twice, by a zombie or after an unknown outcome,
+//! is refused the second time without a trace.
+use alloc::{string::String, vec::Vec};
+
+use tidemill_protocol::ids::Uuid;
+
+use super::{
+    change::{Change, Claim, Commit, Deploy, Outcome, Pause, Refused},
+    durable::{Deployment, task_row},
+    state_key,
+};
+use crate::{
+    effect::{Changes, Table},
+    entry::{CommittedOffset, Stamp},
+    limits::MODULES_MAX,
+    state::State,
+};
+
+type Applied = Result<Outcome, Refused>;
+
+/// Applies a change.
+pub(crate) fn apply(state: &mut State, at: Stamp, change: &Change, changes: &mut Changes) -> Outcome {
+    let applied = match change {
+        Change::Deploy(deploy) => self::deploy(state, at, deploy, changes),
+        Change::Pause(pause) => self::pause(state, at, pause, changes),
+        Change::Resume(module) => resume(state, at, module, changes),
+        Change::Delete(module) => delete(state, at, module, changes),
+        Change::Claim(claim) => self::claim(state, at, claim, changes),
+        Change::Commit(commit) => self::commit(state, at, commit, changes),
+    };
+    applied.unwrap_or_else(Outcome::Refused)
+}
+
+fn deploy(state: &mut State, at: Stamp, deploy: &Deploy, changes: &mut Changes) -> Applied {
+    let name = deploy.manifest.name();
+    let known = state.modules.deployments.get(name).map(|known| known.id);
+    if known.is_none() && MODULES_MAX <= state.modules.deployments.len() {
+        return Err(Refused::TooManyModules);
+    }
+    let id = known.unwrap_or(at.index);
+    let inputs = deploy.manifest.input.iter().map(|input| input.topic.as_str());
+    for topic in inputs.chain(deploy.manifest.writable_topics()) {
+        let new = deploy.topics.iter().any(|new| new.name == topic);
+        if !new && state.topics.get(topic).is_none() {
+            return Err(Refused::MissingTopic(topic.into()));
+        }
+    }
+    for new in &deploy.topics {
+        if state.topics.get(&new.name).is_none() {
+            // The core itself chose name and count, so what can be wrong is the bound on all partitions. What was created stays.
+            state
+                .create_topic(changes, new)
+                .map_err(|code| Refused::Topic(new.name.clone(), code))?;
+        }
+    }
+    let deployment = Deployment {
+        id,
+        incarnation: at.index,
+        manifest: deploy.manifest.clone(),
+        digest: deploy.digest,
+        deployed_at: at.time,
+        paused: None,
+    };
+    deployment.save(changes);
+    state.modules.deployments.insert(name.into(), deployment);
+    Ok(Outcome::Done)
+}
+
+fn pause(state: &mut State, at: Stamp, pause: &Pause, changes: &mut Changes) -> Applied {
+    let deployment = find(state, &pause.module)?;
+    if pause
+        .incarnation
+        .is_some_and(|incarnation| incarnation != deployment.incarnation)
+    {
+        return Err(Refused::Fenced);
+    }
+    deployment.incarnation = at.index;
+    deployment.paused = Some(pause.reason.clone());
+    deployment.save(changes);
+    Ok(Outcome::Done)
+}
+
+fn resume(state: &mut State, at: Stamp, module: &str, changes: &mut Changes) -> Applied {
+    let deployment = find(state, module)?;
+    if deployment.paused.is_none() {
+        return Ok(Outcome::Done);
+    }
+    deployment.incarnation = at.index;
+    deployment.paused = None;
+    deployment.save(changes);
+    // Whoever resumes has seen the failures; they must not stop the module again by themselves.
+    for (number, task) in state.modules.tasks.get_mut(module).into_iter().flatten() {
+        if !task.window.chunks.is_empty() {
+            task.window.chunks.clear();
+            task.save(module, *number, changes);
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+fn delete(state: &mut State, at: Stamp, module: &str, changes: &mut Changes) -> Applied {
+    let deployment = state.modules.deployments.remove(module).ok_or(Refused::UnknownModule)?;
+    changes.delete(Table::Module, module.as_bytes().to_vec());
+    for number in state.modules.tasks.remove(module).unwrap_or_default().into_keys() {
+        changes.delete(Table::Task, task_row(module, number));
+    }
+    changes
+        .cleared
+        .push((Table::ModuleState, state_key::deployment_prefix(deployment.id)));
+    // Offsets go with the state that they belong to: without it, going on from them would be neither a continuation nor a start.
+    let topics = deployment
+        .manifest
+        .input
+        .iter()
+        .filter_map(|input| state.topics.get(&input.topic));
+    let topics: Vec<_> = topics.map(|topic| topic.id).collect();
+    let offsets = state.offsets.of_group(module).map(|(place, _)| *place);
+    let offsets: Vec<_> = offsets.filter(|(topic, _)| topics.contains(topic)).collect();
+    state.delete_offsets(changes, at, module, &offsets);
+    Ok(Outcome::Done)
+}
+
+fn claim(state: &mut State, at: Stamp, claim: &Claim, changes: &mut Changes) -> Applied {
+    let deployment = find(state, &claim.module)?;
+    if deployment.incarnation != claim.incarnation || deployment.paused.is_some() {
+        return Err(Refused::Fenced);
+    }
+    let allowed = state
+        .groups
+        .check_commit(&claim.module, &claim.member, None, claim.epoch);
+    allowed.map_err(Refused::Member)?;
+    let tasks = state.modules.tasks.entry(claim.module.clone()).or_default();
+    for number in &claim.tasks {
+        let task = tasks.entry(*number).or_default();
+        task.generation = at.index;
+        task.member.clone_from(&claim.member);
+        task.save(&claim.module, *number, changes);
+    }
+    let fresh = claim
+        .starts
+        .iter()
+        .filter(|start| state.offsets.get(&claim.module, &start.0, start.1).is_none());
+    let starts: Vec<_> = fresh
+        .map(|&(topic, partition, offset)| committed(topic, partition, offset))
+        .collect();
+    if !starts.is_empty() {
+        state.commit_offsets(changes, at, &claim.module, &starts);
+    }
+    Ok(Outcome::Claimed(at.index))
+}
+
+fn commit(state: &mut State, at: Stamp, commit: &Commit, changes: &mut Changes) -> Applied {
+    check_commit(state, commit)?;
+    let deployment = &state.modules.deployments[&commit.module];
+    let (key, stop_if) = (
+        deployment.task_key(commit.task),
+        deployment.manifest.dead_letter.stop_if,
+    );
+    for (log, batch) in &commit.outputs {
+        state.append(changes, at, *log, batch.clone());
+    }
+    for (bucket, own, value) in &commit.state {
+        changes.put_raw(Table::ModuleState, state_key::encode(&key, bucket, own), value.clone());
+    }
+    let offsets = commit
+        .inputs
+        .iter()
+        .map(|input| committed(input.topic, input.partition, input.next));
+    let offsets: Vec<_> = offsets.collect();
+    state.commit_offsets(changes, at, &commit.module, &offsets);
+    let tasks = state
+        .modules
+        .tasks
+        .get_mut(&commit.module)
+        .expect("the check found the task");
+    let task = tasks.get_mut(&commit.task).expect("the check found the task");
+    task.totals.add(commit.totals);
+    if let Some(stop_if) = stop_if {
+        let small = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
+        task.window.add(
+            stop_if.of_last,
+            small(commit.totals.records_in),
+            small(commit.totals.given_up),
+        );
+    }
+    task.save(&commit.module, commit.task, changes);
+    Ok(Outcome::Done)
+}
+
+fn check_commit(state: &State, commit: &Commit) -> Result<(), Refused> {
+    let deployment = state.modules.get(&commit.module).ok_or(Refused::UnknownModule)?;
+    let task = state.modules.task(&commit.module, commit.task).ok_or(Refused::Fenced)?;
+    let current = deployment.incarnation == commit.incarnation && deployment.paused.is_none();
+    if !current || task.generation != commit.generation || task.member != commit.member {
+        return Err(Refused::Fenced);
+    }
+    let allowed = state
+        .groups
+        .check_commit(&commit.module, &commit.member, None, commit.epoch);
+    allowed.map_err(Refused::Member)?;
+    for input in &commit.inputs {
+        let exists = state
+            .topics
+            .get_by_id(&input.topic)
+            .is_some_and(|topic| topic.log(input.partition).is_some());
+        let found = state
+            .offsets
+            .get(&commit.module, &input.topic, input.partition)
+            .map(|found| found.offset);
+        if !exists || found != input.expected {
+            return Err(Refused::Moved(input.topic, input.partition));
+        }
+    }
+    match commit.outputs.iter().find(|(log, _)| !state.logs.contains_key(log)) {
+        Some((log, _)) => Err(Refused::OutputGone(*log)),
+        None => Ok(()),
+    }
+}
+
+fn find<'a>(state: &'a mut State, module: &str) -> Result<&'a mut Deployment, Refused> {
+    state.modules.deployments.get_mut(module).ok_or(Refused::UnknownModule)
+}
+
+fn committed(topic: Uuid, partition: i32, offset: i64) -> CommittedOffset {
+    CommittedOffset {
+        topic,
+        partition,
+        offset,
+        leader_epoch: -1,
+        metadata: String::new(),
+    }
+}

@@ -1,0 +1,192 @@
+//! Durable changes of modules, as they stand in entries, and what each came to.
+//!
+//! A deployment's `incarnation` is the index of the entry that deployed, paused or resumed it last; a task's `generation` is the
+//! index of the entry in which its owner took it. Both only grow, so that whatever was begun before is recognised and refused.
+use alloc::{string::String, sync::Arc, vec::Vec};
+use bytes::Bytes;
+use tidemill_protocol::{error_code::ErrorCode, ids::Uuid, manifest::Manifest};
+
+use crate::{
+    effect::LogId,
+    entry::NewTopic,
+    stored,
+    stored::{Malformed, Reader, Stored, Writer},
+};
+
+stored! {
+    /// A durable change of one module.
+    #[derive(Clone, Debug, PartialEq)]
+    pub enum Change {
+        /// Make a module run, or give it another version.
+        Deploy(Deploy) = 1,
+        /// Stop a module.
+        Pause(Pause) = 2,
+        /// Let a paused module go on.
+        Resume(String) = 3,
+        /// Forget a module, its state and its committed offsets.
+        Delete(String) = 4,
+        /// Take tasks for a member.
+        Claim(Claim) = 5,
+        /// One batch of one task: everything it did, or nothing.
+        Commit(Commit) = 6,
+    }
+}
+
+stored! {
+    /// A module to run.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Deploy {
+        /// What it is and may do.
+        pub manifest: Arc<Manifest>,
+        /// SHA-256 of the component.
+        pub digest: [u8; 32],
+        /// Topics that it needs and that were missing when this was proposed.
+        pub topics: Vec<NewTopic>,
+    }
+}
+
+stored! {
+    /// A module to stop.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Pause {
+        /// Name of the deployment.
+        pub module: String,
+        /// Only if this is still its incarnation; `None` when an operator asks.
+        pub incarnation: Option<u64>,
+        /// Why, for `status`.
+        pub reason: String,
+    }
+}
+
+stored! {
+    /// Tasks to take: whoever held them before is refused from here on.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Claim {
+        /// Name of the deployment.
+        pub module: String,
+        /// Only if this is still its incarnation.
+        pub incarnation: u64,
+        /// Member of the group that owns the partitions.
+        pub member: String,
+        /// The member's epoch.
+        pub epoch: i32,
+        /// The tasks.
+        pub tasks: Vec<u32>,
+        /// Where to begin where nothing is committed: (topic, partition, offset). Committed, so that a restart begins there too.
+        pub starts: Vec<(Uuid, i32, i64)>,
+    }
+}
+
+stored! {
+    /// One batch of one task.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Commit {
+        /// Name of the deployment.
+        pub module: String,
+        /// Only if this is still its incarnation.
+        pub incarnation: u64,
+        /// Task number.
+        pub task: u32,
+        /// Only if this is still the task's generation.
+        pub generation: u64,
+        /// Only if this member may commit for the group.
+        pub member: String,
+        /// The member's epoch.
+        pub epoch: i32,
+        /// What was read.
+        pub inputs: Vec<Progress>,
+        /// Record batches to append, in order, dead letters included.
+        pub outputs: Vec<(LogId, Bytes)>,
+        /// State writes, in order: (bucket, key, value or delete).
+        pub state: Vec<(String, Bytes, Option<Bytes>)>,
+        /// What it adds to the counters.
+        pub totals: Totals,
+    }
+}
+
+stored! {
+    /// How far one input partition was read.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Progress {
+        /// The topic.
+        pub topic: Uuid,
+        /// The partition.
+        pub partition: i32,
+        /// Only if this is what is committed, `None` for nothing: the offset is the key that makes a second commit of the
+        /// same records impossible.
+        pub expected: Option<i64>,
+        /// What is committed then.
+        pub next: i64,
+    }
+}
+
+stored! {
+    /// Sums that are committed with the batches.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct Totals {
+        /// Records read, given up ones included.
+        pub records_in: u64,
+        /// Records appended, dead letters included.
+        pub records_out: u64,
+        /// Batches.
+        pub batches: u64,
+        /// Records given up.
+        pub given_up: u64,
+    }
+}
+
+impl Totals {
+    /// Adds another sum.
+    pub fn add(&mut self, more: Totals) {
+        self.records_in += more.records_in;
+        self.records_out += more.records_out;
+        self.batches += more.batches;
+        self.given_up += more.given_up;
+    }
+}
+
+/// What a [`Change`] came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Applied.
+    Done,
+    /// The tasks are taken, with this generation.
+    Claimed(u64),
+    /// Nothing was changed.
+    Refused(Refused),
+}
+
+/// Why a [`Change`] changed nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// There is no such module.
+    UnknownModule,
+    /// There are too many modules.
+    TooManyModules,
+    /// A topic that the manifest names does not exist.
+    MissingTopic(String),
+    /// A topic cannot be created.
+    Topic(String, ErrorCode),
+    /// The deployment was changed, or the task was taken, since this was begun.
+    Fenced,
+    /// The member may not commit for the group.
+    Member(ErrorCode),
+    /// Somebody else committed an offset of this input partition, or its topic is gone.
+    Moved(Uuid, i32),
+    /// An output log is gone.
+    OutputGone(LogId),
+}
+
+/// Kept as JSON, whose form the manifest already has to keep for the management protocol. Its bounds may only ever be widened.
+impl Stored for Arc<Manifest> {
+    fn store(&self, to: &mut Writer) {
+        let json = serde_json::to_vec(&**self).expect("a manifest has only text keys and finite numbers");
+        Bytes::from(json).store(to);
+    }
+
+    fn restore(from: &mut Reader) -> Result<Self, Malformed> {
+        let json = Bytes::restore(from)?;
+        let manifest = serde_json::from_slice(&json).map_err(|_| Malformed("the manifest cannot be read"))?;
+        Ok(Arc::new(manifest))
+    }
+}

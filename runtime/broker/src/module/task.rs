@@ -1,0 +1,194 @@
+//! One task as its owner sees it: where it stands in its inputs, and what it is doing.
+//!
+//! ```text
+//!   Finding ──► Unclaimed ──► Claiming ──► Idle ──► Reading ──► Running ──► Committing ──┐
+//!   (start by                 (generation)  ▲ ▲                  │  ▲                    │ positions move
+//!    time)                                  │ └──── again ───────┤  │                    │
+//!                                           │                    ▼  │                    │
+//!                                           ├───────────────── Waiting (backoff)         │
+//!                                           └─────────────────────────────────────────────┘
+//! ```
+//!
+//! One batch is in flight at a time. Whatever happens to it, the positions move only with a commit.
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
+use tidemill_protocol::{admin, ids::Uuid};
+
+use super::{
+    policy::{self, Plan},
+    run::Metric,
+};
+use crate::{effect::LogId, state::State};
+
+/// One input partition of a task.
+#[derive(Clone, Debug)]
+pub(super) struct Source {
+    /// Topic name.
+    pub(super) topic: String,
+    /// Topic identity.
+    pub(super) id: Uuid,
+    /// The partition's log.
+    pub(super) log: LogId,
+    /// Partition number.
+    pub(super) partition: i32,
+    /// Next offset to process.
+    pub(super) position: i64,
+    /// What is committed; the position may be above it when retention took records away.
+    pub(super) committed: Option<i64>,
+}
+
+impl Source {
+    /// Takes the position from what is committed, or from the log's start.
+    pub(super) fn seek(&mut self, state: &State, module: &str) {
+        let start = state.logs.get(&self.log).map_or(0, |log| log.start);
+        self.committed = state
+            .offsets
+            .get(module, &self.id, self.partition)
+            .map(|committed| committed.offset);
+        self.position = self.committed.unwrap_or(start).max(start);
+    }
+
+    /// End of what can be read.
+    pub(super) fn high_watermark(&self, state: &State) -> i64 {
+        state
+            .logs
+            .get(&self.log)
+            .map_or(self.position, |log| log.high_watermark())
+    }
+}
+
+/// What a task is doing.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// Searches by time for where to begin; this many searches are out.
+    Finding(usize),
+    /// Knows where to begin; the claim is not proposed.
+    Unclaimed,
+    /// Its claim is proposed.
+    Claiming,
+    /// Nothing to do, or lingering for more until then.
+    Idle(Option<i64>),
+    /// A read from these sources is out, in this order.
+    Reading(Vec<usize>),
+    /// The guest runs.
+    Running,
+    /// The commit is proposed, and moves the positions to these.
+    Committing(Vec<i64>, Vec<Metric>),
+    /// Tries again then.
+    Waiting(i64),
+}
+
+/// One task.
+#[derive(Debug)]
+pub(super) struct Task {
+    /// Tells this ownership from earlier ones of the same number.
+    pub(super) token: u64,
+    /// Place of the member that owns it.
+    pub(super) member: usize,
+    /// Given by the claim.
+    pub(super) generation: u64,
+    /// Inputs, in the order of the manifest.
+    pub(super) sources: Vec<Source>,
+    /// What it is doing.
+    pub(super) phase: Phase,
+    /// What its present records have been through.
+    pub(super) plan: Plan,
+    /// Whether the group wants it back after the batch at hand.
+    pub(super) revoking: bool,
+    /// Where to begin where nothing is committed: (topic, partition, offset).
+    pub(super) starts: Vec<(Uuid, i32, i64)>,
+    /// Source to read first, so that all get their turn.
+    pub(super) turn: usize,
+}
+
+impl Task {
+    /// Whether a batch is with the guest or on its way to the log.
+    pub(super) fn is_busy(&self) -> bool {
+        matches!(self.phase, Phase::Running | Phase::Committing(..))
+    }
+
+    /// Whether it is owned but not begun.
+    pub(super) fn is_starting(&self) -> bool {
+        matches!(self.phase, Phase::Finding(_) | Phase::Unclaimed | Phase::Claiming)
+    }
+
+    /// Whether it has exactly these inputs.
+    pub(super) fn reads(&self, sources: &[Source]) -> bool {
+        let places = |sources: &[Source]| sources.iter().map(|source| source.log).collect::<Vec<_>>();
+        places(&self.sources) == places(sources)
+    }
+
+    /// Records that can be read now, as far as the plan allows.
+    pub(super) fn backlog(&self, state: &State) -> i64 {
+        let waiting = |(place, source): (usize, &Source)| {
+            let end = source.high_watermark(state).min(self.plan.until(place));
+            end.saturating_sub(source.position).max(0)
+        };
+        self.sources
+            .iter()
+            .enumerate()
+            .map(waiting)
+            .fold(0, i64::saturating_add)
+    }
+
+    /// Places of the sources that have something, beginning with the one whose turn it is.
+    pub(super) fn readable(&self, state: &State) -> Vec<usize> {
+        let count = self.sources.len();
+        let order = (0..count).map(|step| (self.turn + step) % count);
+        let has_more = |place: &usize| {
+            let source = &self.sources[*place];
+            source.position < source.high_watermark(state).min(self.plan.until(*place))
+        };
+        order.filter(has_more).collect()
+    }
+
+    /// The inputs as the policy sees them.
+    pub(super) fn policy_sources(&self) -> Vec<policy::Source<'_>> {
+        let mut sources = Vec::with_capacity(self.sources.len());
+        for Source {
+            topic,
+            partition,
+            position,
+            ..
+        } in &self.sources
+        {
+            let (partition, position) = (partition.cast_unsigned(), *position);
+            sources.push(policy::Source {
+                topic,
+                partition,
+                position,
+            });
+        }
+        sources
+    }
+
+    /// Place of an input.
+    pub(super) fn place(&self, topic: &str, partition: u32) -> Option<usize> {
+        let partition = i32::try_from(partition).ok()?;
+        self.sources
+            .iter()
+            .position(|source| source.topic == topic && source.partition == partition)
+    }
+
+    /// When it wants to be looked at.
+    pub(super) fn deadline(&self) -> Option<i64> {
+        match self.phase {
+            Phase::Idle(linger) => linger,
+            Phase::Waiting(until) => Some(until),
+            _ => None,
+        }
+    }
+
+    /// For `status`.
+    pub(super) fn phase(&self) -> admin::Phase {
+        match self.phase {
+            Phase::Finding(_) | Phase::Unclaimed | Phase::Claiming | Phase::Idle(_) => admin::Phase::Idle,
+            Phase::Reading(_) => admin::Phase::Reading,
+            Phase::Running => admin::Phase::Running,
+            Phase::Committing(..) => admin::Phase::Committing,
+            Phase::Waiting(_) => admin::Phase::Waiting,
+        }
+    }
+}
+
+/// Tasks by number.
+pub(super) type Tasks = BTreeMap<u32, Task>;

@@ -1,0 +1,233 @@
+//! redb over a [`Disk`], and what our databases have in common.
+//!
+//! Guarantees: a database gets its name when it is whole, so a crash never leaves half of one under that name. Reads go on while it is being
+//! sealed. After a write that failed for want of space it is as it was after the last commit.
+use std::{
+    io,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use redb::{
+    Builder, DatabaseError, Durability, ReadOnlyDatabase, ReadTransaction, ReadableDatabase as _, StorageBackend,
+    TableDefinition, WriteTransaction,
+};
+
+use crate::{
+    Error,
+    disk::{Disk, File, Open},
+    error::Named as _,
+};
+
+/// Format, owner and counters of a database.
+pub(crate) const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
+const FORMAT_KEY: &str = "format";
+const FORMAT: u32 = 1;
+
+/// One database file, open or not.
+pub(crate) struct Database {
+    disk: Arc<dyn Disk>,
+    path: String,
+    cache_bytes: usize,
+    slot: RwLock<Slot>,
+}
+
+enum Slot {
+    /// Opened for writing at the next use.
+    Broken,
+    /// Opened for reading at the next use.
+    Closed,
+    Reading(ReadOnlyDatabase),
+    Writing(redb::Database),
+}
+
+impl std::fmt::Debug for Database {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Database").field("path", &self.path).finish()
+    }
+}
+
+impl Database {
+    /// Makes a database whose tables `make` creates, and opens it for writing.
+    pub(crate) fn create(
+        disk: &Arc<dyn Disk>,
+        dir: &str,
+        name: &str,
+        cache_bytes: usize,
+        make: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
+    ) -> Result<Self, Error> {
+        let (new, path) = (format!("{dir}/{NEW}"), format!("{dir}/{name}"));
+        let file = disk.open(&new, Open::New).map_err(|error| Error::io("create", &new, error))?;
+        let database = builder(cache_bytes).create_with_backend(Backend(file)).named(&new)?;
+        let mut transaction = database.begin_write().named(&new)?;
+        transaction.set_quick_repair(true);
+        make(&transaction).named(&new)?;
+        transaction.open_table(META).named(&new)?.insert(FORMAT_KEY, u64::from(FORMAT)).named(&new)?;
+        transaction.commit().named(&new)?;
+        database.close().named(&new)?;
+        disk.rename(&new, &path).map_err(|error| Error::io("rename", &new, error))?;
+        disk.sync_dir(dir).map_err(|error| Error::io("sync", dir, error))?;
+        Self::open(disk, path, cache_bytes)
+    }
+
+    /// Opens a database for writing, repairing what a crash left.
+    pub(crate) fn open(disk: &Arc<dyn Disk>, path: String, cache_bytes: usize) -> Result<Self, Error> {
+        let database = Self { disk: disk.clone(), path, cache_bytes, slot: RwLock::new(Slot::Broken) };
+        database.reopen()?;
+        database.check_format()?;
+        Ok(database)
+    }
+
+    /// Opens a database that is only read. If a crash caught it before it was sealed it is repaired and sealed.
+    pub(crate) fn open_sealed(disk: &Arc<dyn Disk>, path: String, cache_bytes: usize) -> Result<Self, Error> {
+        let database = Self { disk: disk.clone(), path, cache_bytes, slot: RwLock::new(Slot::Closed) };
+        database.check_format()?;
+        Ok(database)
+    }
+
+    fn check_format(&self) -> Result<(), Error> {
+        let found = self.read(|transaction| Ok(transaction.open_table(META)?.get(FORMAT_KEY)?.map(|format| format.value())))?;
+        match found.map(u32::try_from) {
+            Some(Ok(FORMAT)) => Ok(()),
+            Some(Ok(found)) if FORMAT < found => Err(Error::Newer { file: self.path.clone(), found, known: FORMAT }),
+            _ => Err(Error::corrupt(&self.path, 0, "it has no format")),
+        }
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Reads one consistent snapshot. Keep it short: pages freed meanwhile cannot be used again.
+    pub(crate) fn read<T>(&self, work: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>) -> Result<T, Error> {
+        loop {
+            let slot = self.slot.read().unwrap_or_else(PoisonError::into_inner);
+            let transaction = match &*slot {
+                Slot::Reading(database) => database.begin_read(),
+                Slot::Writing(database) => database.begin_read(),
+                Slot::Closed | Slot::Broken => {
+                    drop(slot);
+                    self.reopen()?;
+                    continue;
+                }
+            };
+            let transaction = transaction.named(&self.path)?;
+            return work(&transaction).named(&self.path);
+        }
+    }
+
+    /// True if it was opened only to be read: nothing frees its pages, so what was read may be kept for as long as one likes.
+    pub(crate) fn is_sealed(&self) -> bool {
+        matches!(*self.slot.read().unwrap_or_else(PoisonError::into_inner), Slot::Reading(_) | Slot::Closed)
+    }
+
+    /// Writes all of `work`, durably, or nothing.
+    pub(crate) fn write<T>(&self, work: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>) -> Result<T, Error> {
+        let result = self.try_write(work);
+        if let Err(error) = &result
+            && error.is_retriable()
+        {
+            // redb refuses everything after a failed write, reads too. Opened again it is as after its last commit.
+            *self.slot.write().unwrap_or_else(PoisonError::into_inner) = Slot::Broken;
+        }
+        result
+    }
+
+    fn try_write<T>(&self, work: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>) -> Result<T, Error> {
+        self.reopen()?;
+        let slot = self.slot.read().unwrap_or_else(PoisonError::into_inner);
+        let Slot::Writing(database) = &*slot else {
+            return Err(Error::Contract(format!("{} is sealed", self.path)));
+        };
+        let mut transaction = database.begin_write().named(&self.path)?;
+        transaction.set_durability(Durability::Immediate).map_err(redb::Error::from).named(&self.path)?;
+        transaction.set_quick_repair(true);
+        let done = work(&transaction).named(&self.path)?;
+        transaction.commit().named(&self.path)?;
+        Ok(done)
+    }
+
+    /// Closes it cleanly; from now on it is only read.
+    pub(crate) fn seal(&self) -> Result<(), Error> {
+        let mut slot = self.slot.write().unwrap_or_else(PoisonError::into_inner);
+        match std::mem::replace(&mut *slot, Slot::Closed) {
+            Slot::Writing(database) => database.close().named(&self.path),
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives back memory and the file handle until the next read.
+    pub(crate) fn rest(&self) {
+        let mut slot = self.slot.write().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*slot, Slot::Reading(_)) {
+            *slot = Slot::Closed;
+        }
+    }
+
+    fn reopen(&self) -> Result<(), Error> {
+        let mut slot = self.slot.write().unwrap_or_else(PoisonError::into_inner);
+        match *slot {
+            Slot::Broken => *slot = Slot::Writing(self.open_writing()?),
+            Slot::Closed => *slot = Slot::Reading(self.open_reading()?),
+            Slot::Reading(_) | Slot::Writing(_) => {}
+        }
+        Ok(())
+    }
+
+    fn open_writing(&self) -> Result<redb::Database, Error> {
+        // An empty file would be taken for a new database: what is lost must not look like what never was.
+        let backend = self.backend()?;
+        if backend.len().map_err(|error| Error::io("measure", &self.path, error))? == 0 {
+            return Err(Error::corrupt(&self.path, 0, "it is empty"));
+        }
+        builder(self.cache_bytes).create_with_backend(backend).named(&self.path)
+    }
+
+    fn open_reading(&self) -> Result<ReadOnlyDatabase, Error> {
+        match builder(self.cache_bytes).open_read_only_with_backend(self.backend()?) {
+            Err(DatabaseError::RepairAborted) => {
+                self.open_writing()?.close().named(&self.path)?;
+                builder(self.cache_bytes).open_read_only_with_backend(self.backend()?).named(&self.path)
+            }
+            opened => opened.named(&self.path),
+        }
+    }
+
+    fn backend(&self) -> Result<Backend, Error> {
+        let file = self.disk.open(&self.path, Open::Existing);
+        Ok(Backend(file.map_err(|error| Error::io("open", &self.path, error))?))
+    }
+}
+
+/// Name of a database that is being made.
+pub(crate) const NEW: &str = "new";
+
+fn builder(cache_bytes: usize) -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(cache_bytes);
+    builder
+}
+
+#[derive(Debug)]
+struct Backend(Arc<dyn File>);
+
+impl StorageBackend for Backend {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read_at(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write_at(offset, data)
+    }
+}

@@ -1,0 +1,53 @@
+//! Every bound of this crate in one place, with its reason.
+
+/// Largest entry that the journal takes. A group must fit a journal file, and a reader allocates what a frame claims.
+pub const ENTRY_BYTES_MAX: usize = 32 << 20;
+
+/// Entries gathered into one write. More adds latency and no throughput: the sync is already amortised.
+pub const GROUP_BYTES_MAX: usize = 4 << 20;
+
+/// Entries in one group.
+pub const GROUP_ENTRIES_MAX: usize = 16_384;
+
+/// Default size of a journal file; a group never straddles two.
+pub const JOURNAL_FILE_BYTES: u64 = 64 << 20;
+
+/// Used-up journal files kept for reuse. Writing over blocks that were written before needs no allocation, so the sync is one write.
+pub const JOURNAL_SPARES_MAX: usize = 4;
+
+/// Default size at which a segment file is closed and the next begun.
+pub const SEGMENT_BYTES: u64 = 1 << 30;
+
+/// Batches of one log are coalesced into chunks of about this size. A batch larger than this is a chunk of its own.
+pub const CHUNK_BYTES: usize = 256 << 10;
+
+/// Settle when this much is waiting...
+pub const SETTLE_BYTES: u64 = 32 << 20;
+
+/// ...or when something has been waiting this long.
+pub const SETTLE_INTERVAL_MS: u64 = 1_000;
+
+/// Default bound of what is journalled but not settled. Above it [`crate::Storage::is_behind`] says so and the caller must wait: this is
+/// memory, and it is what a restart has to replay.
+pub const UNSETTLED_BYTES_MAX: u64 = 128 << 20;
+
+/// Settled batches kept in memory for readers near the end of a log.
+pub const CACHED_BYTES_MAX: u64 = 32 << 20;
+
+/// redb's cache for the state and for the segment being written.
+pub const DATABASE_CACHE_BYTES: usize = 16 << 20;
+
+/// redb's cache for a sealed segment.
+pub const SEALED_CACHE_BYTES: usize = 8 << 20;
+
+/// Sealed segments open at a time.
+pub const SEALED_OPEN_MAX: usize = 16;
+
+/// Below this much free space the disk counts as full: the rest is kept for retention and deletes to do their work.
+pub const RESERVE_BYTES: u64 = 64 << 20;
+
+/// Bytes that a row adds to memory besides key and value.
+pub(crate) const ROW_OVERHEAD_BYTES: u64 = 64;
+
+/// Bytes that a batch adds to memory besides itself.
+pub(crate) const BATCH_OVERHEAD_BYTES: u64 = 96;
