@@ -50,3 +50,6 @@ pub const MODULE_REJOIN_MS: i64 = 1000;
 
 /// How long a task waits after something outside of its module failed: a read, a full disk.
 pub const MODULE_TROUBLE_MS: i64 = 500;
+
+/// Bytes that a fetch may read at once, if it asks for less in all: what partitions do not use of their share goes to others.
+pub const FETCH_READ_BYTES: usize = 8 * 1024 * 1024;

@@ -13,8 +13,8 @@
 //! What is readable ends at the high watermark, which is also the last stable offset as long as there are no transactions. Sessions are never
 //! made: every answer says session 0, and every request is complete. A parked fetch counts the bytes that are appended to its logs after it
 //! was parked; what it had read before is counted with its size then.
-//! Partitions are taken in the order of the request until the sum of their own bounds reaches the request's, and the first with records is
-//! answered whatever its size, so that every fetch gets on.
+//! Partitions are taken in the order of the request as long as what was read of them fits its bound; the first with records is answered
+//! whatever its size, so that every fetch gets on.
 use alloc::{
     collections::{BTreeMap, BTreeSet},
     string::String,
@@ -33,7 +33,7 @@ use super::list_offsets::check_epoch;
 use crate::{
     context::{ConnectionId, Context, Reading, RequestContext, Requester},
     effect::{Append, LogId, LogRead, ReadAnswer, ReadError},
-    limits::{FETCH_BYTES_MAX, FETCH_WAIT_MS_MAX},
+    limits::{FETCH_BYTES_MAX, FETCH_READ_BYTES, FETCH_WAIT_MS_MAX},
     state::State,
     topic::{Log, Topic},
 };
@@ -247,6 +247,7 @@ impl Fetch {
             }
             let bytes_max = usize::try_from(wanted.partition.partition_max_bytes)
                 .unwrap_or(0)
+                .min(self.bytes_max)
                 .min(room);
             room -= bytes_max;
             reads.push(LogRead {

@@ -133,6 +133,9 @@ fn produce(world: &mut World, command: &Command) -> Done {
             ..Default::default()
         },
     );
+    if acks == 0 {
+        world.forget_answer();
+    }
     Ok(())
 }
 

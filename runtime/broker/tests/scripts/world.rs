@@ -118,6 +118,11 @@ impl World {
         self.settle();
     }
 
+    /// The last request is never answered.
+    pub fn forget_answer(&mut self) {
+        self.unanswered.pop();
+    }
+
     /// Sends a management call.
     pub fn admin(&mut self, call: admin::Call) {
         self.requests += 1;
