@@ -1,0 +1,348 @@
+//! `producer`: records out. Linked by hand, so that columns are read where the guest has them and only encoded, never copied before.
+use tidemill_protocol::batch::RecordHeader;
+use wasmtime::{
+    StoreContextMut,
+    component::{ComponentType, Lift, Linker, Resource, WasmList},
+};
+
+use crate::{
+    bindings::{
+        PACKAGE, VERSION,
+        tidemill::processor::{
+            producer::{Error, OutputRecord},
+            types::{Failure, Header},
+        },
+    },
+    call::{Call, Guest},
+    dead_letter::Letter,
+    delivery::Delivery,
+    log::cut,
+    output::{Message, Outputs, Refused},
+};
+
+type Answer = (Result<(), Error>,);
+
+/// Offers the interface.
+pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    let mut producer = linker.instance(&format!("{PACKAGE}producer@{VERSION}"))?;
+    producer.func_wrap(
+        "send",
+        |mut store: StoreContextMut<'_, Guest>, (topic, records): (String, Vec<OutputRecord>)| {
+            Ok::<Answer, _>((send(store.data_mut().call(), &topic, &records),))
+        },
+    )?;
+    producer.func_wrap(
+        "send-columns",
+        |mut store: StoreContextMut<'_, Guest>, (topic, columns): (String, OutputColumns)| {
+            // The columns lie in the guest's memory, which is part of the store: what is written to is taken out of it meanwhile.
+            let call = store.data_mut().call();
+            let (mut outputs, timestamp) = (std::mem::take(&mut call.outputs), call.timestamp());
+            let sent = send_columns(&mut outputs, &topic, &columns.slices(&store), timestamp);
+            let call = store.data_mut().call();
+            call.outputs = outputs;
+            Ok::<Answer, _>((sent.map_err(|unsent| unsent.report(call, &topic)),))
+        },
+    )?;
+    producer.func_wrap(
+        "forward",
+        |mut store: StoreContextMut<'_, Guest>, (topic, _batch, indexes): (String, Resource<Delivery>, Vec<u32>)| {
+            Ok::<Answer, _>((forward(store.data_mut().call(), &topic, &indexes),))
+        },
+    )?;
+    producer.func_wrap(
+        "dead-letter",
+        |mut store: StoreContextMut<'_, Guest>, (_batch, index, failure): (Resource<Delivery>, u32, Failure)| {
+            Ok::<Answer, _>((dead_letter(store.data_mut().call(), index, &failure),))
+        },
+    )
+}
+
+/// Why nothing of a request was sent.
+enum Unsent {
+    Refused(Refused),
+    Malformed(&'static str),
+}
+
+impl From<Refused> for Unsent {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
+}
+
+impl Unsent {
+    fn report(self, call: &mut Call, topic: &str) -> Error {
+        let refused = match self {
+            Self::Malformed(why) => return Error::Other(why.into()),
+            Self::Refused(refused) => refused,
+        };
+        let name = cut(topic, 250);
+        match refused {
+            Refused::Denied => {
+                call.hit(format!(
+                    "topic `{name}` is not granted: add an `[[output]]` with `topic = \"{name}\"` to the manifest"
+                ));
+                Error::AccessDenied(topic.into())
+            }
+            Refused::NoSuchTopic => {
+                call.hit(format!("topic `{name}` does not exist"));
+                Error::NoSuchTopic(topic.into())
+            }
+            Refused::TooLarge => {
+                call.hit(format!(
+                    "a record is larger than a record batch of topic `{name}` may be (`max.message.bytes` of the topic)"
+                ));
+                Error::TooLarge
+            }
+            Refused::NoSuchPartition => Error::Other(format!("topic `{name}` has no such partition")),
+            Refused::Quota => {
+                call.hit(format!(
+                    "the output of this call is over `limits.output-bytes` = {}",
+                    call.run.limits.output_bytes_max
+                ));
+                Error::QuotaExceeded
+            }
+        }
+    }
+}
+
+fn forward(call: &mut Call, topic: &str, indexes: &[u32]) -> Result<(), Error> {
+    forward_to(&mut call.outputs, &call.delivery, topic, indexes).map_err(|unsent| unsent.report(call, topic))
+}
+
+fn forward_to(outputs: &mut Outputs, delivery: &Delivery, topic: &str, indexes: &[u32]) -> Result<(), Unsent> {
+    let topic = outputs.topic(topic)?;
+    let message = |index: &u32| {
+        let (entry, chunk) = delivery
+            .get(*index as usize)
+            .ok_or(Unsent::Malformed("forward: no such record in the batch"))?;
+        let (key, value, headers) = (entry.key.of(chunk), entry.value.of(chunk), delivery.headers(entry));
+        Ok::<_, Unsent>(Message {
+            key,
+            value,
+            headers,
+            timestamp: entry.timestamp,
+            partition: None,
+        })
+    };
+    let mut check = outputs.check(topic);
+    for index in indexes {
+        check.record(&message(index)?)?;
+    }
+    for index in indexes {
+        outputs.push(topic, message(index)?);
+    }
+    Ok(())
+}
+
+fn dead_letter(call: &mut Call, index: u32, failure: &Failure) -> Result<(), Error> {
+    let Some(topic) = call.run.dead_letter.clone() else {
+        call.hit("no dead-letter topic is declared: add `[dead-letter]` with `topic = ...` to the manifest".into());
+        return Err(Error::Other("the manifest names no dead-letter topic".into()));
+    };
+    let (Some(at), Some((entry, _))) = (
+        call.delivery.coordinates(index as usize),
+        call.delivery.get(index as usize),
+    ) else {
+        return Err(Error::Other("dead-letter: no such record in the batch".into()));
+    };
+    let letter = Letter::new(&call.run, &at, &failure.code, &failure.reason, call.run.attempt);
+    match letter.put(&mut call.outputs, &topic, &call.delivery, Some(entry)) {
+        Ok(()) => call.given_up += 1,
+        Err(refused) => return Err(Unsent::Refused(refused).report(call, &topic)),
+    }
+    Ok(())
+}
+
+fn send(call: &mut Call, topic: &str, records: &[OutputRecord]) -> Result<(), Error> {
+    let timestamp = call.timestamp();
+    send_records(&mut call.outputs, topic, records, timestamp).map_err(|unsent| unsent.report(call, topic))
+}
+
+fn send_records(outputs: &mut Outputs, topic: &str, records: &[OutputRecord], timestamp: i64) -> Result<(), Unsent> {
+    let topic = outputs.topic(topic)?;
+    let mut check = outputs.check(topic);
+    for record in records {
+        check.record(&message(record, timestamp))?;
+    }
+    for record in records {
+        outputs.push(topic, message(record, timestamp));
+    }
+    Ok(())
+}
+
+fn message(record: &OutputRecord, timestamp: i64) -> Message<'_, impl Iterator<Item = RecordHeader<'_>> + Clone> {
+    fn header(header: &Header) -> RecordHeader<'_> {
+        RecordHeader {
+            key: header.name.as_bytes(),
+            value: header.value.as_deref(),
+        }
+    }
+    Message {
+        key: record.key.as_deref(),
+        value: record.value.as_deref(),
+        headers: record.headers.iter().map(header),
+        timestamp: record.timestamp.unwrap_or(timestamp),
+        partition: record.partition,
+    }
+}
+
+/// `output-columns` as the guest has them.
+#[derive(ComponentType, Lift)]
+#[component(record)]
+struct OutputColumns {
+    #[component(name = "key-lengths")]
+    key_lengths: WasmList<i32>,
+    #[component(name = "value-lengths")]
+    value_lengths: WasmList<i32>,
+    timestamps: WasmList<i64>,
+    partitions: WasmList<i32>,
+    #[component(name = "header-counts")]
+    header_counts: WasmList<u16>,
+    #[component(name = "header-lengths")]
+    header_lengths: WasmList<i32>,
+    data: WasmList<u8>,
+}
+
+impl OutputColumns {
+    fn slices<'a>(&self, store: &'a StoreContextMut<'_, Guest>) -> Columns<'a> {
+        Columns {
+            key_lengths: self.key_lengths.as_le_slice(store),
+            value_lengths: self.value_lengths.as_le_slice(store),
+            timestamps: self.timestamps.as_le_slice(store),
+            partitions: self.partitions.as_le_slice(store),
+            header_counts: self.header_counts.as_le_slice(store),
+            header_lengths: self.header_lengths.as_le_slice(store),
+            data: self.data.as_le_slice(store),
+        }
+    }
+}
+
+/// The same as slices of the guest's memory; their numbers are little endian.
+struct Columns<'a> {
+    key_lengths: &'a [i32],
+    value_lengths: &'a [i32],
+    timestamps: &'a [i64],
+    partitions: &'a [i32],
+    header_counts: &'a [u16],
+    header_lengths: &'a [i32],
+    data: &'a [u8],
+}
+
+/// Headers of one record of the columns: lengths of name and value by turns, and their bytes.
+#[derive(Clone, Debug)]
+struct ColumnHeaders<'a> {
+    lengths: &'a [i32],
+    data: &'a [u8],
+}
+
+fn send_columns(outputs: &mut Outputs, topic: &str, columns: &Columns<'_>, timestamp: i64) -> Result<(), Unsent> {
+    let topic = outputs.topic(topic)?;
+    let mut check = outputs.check(topic);
+    columns.each(timestamp, |message| Ok(check.record(&message)?))?;
+    columns.each(timestamp, |message| {
+        outputs.push(topic, message);
+        Ok(())
+    })
+}
+
+impl<'a> Columns<'a> {
+    /// Calls `each` with every record; an error if the columns do not fit together.
+    fn each(
+        &self,
+        timestamp: i64,
+        mut each: impl FnMut(Message<'a, ColumnHeaders<'a>>) -> Result<(), Unsent>,
+    ) -> Result<(), Unsent> {
+        let count = self.key_lengths.len();
+        let fits = |length: usize| length == count || length == 0;
+        if self.value_lengths.len() != count
+            || !fits(self.timestamps.len())
+            || !fits(self.partitions.len())
+            || !fits(self.header_counts.len())
+        {
+            return Err(Unsent::Malformed("columns of different lengths"));
+        }
+        let mut rest = Rest {
+            data: self.data,
+            header_lengths: self.header_lengths,
+        };
+        for i in 0..count {
+            each(
+                rest.record(self, i, timestamp)
+                    .ok_or(Unsent::Malformed("lengths do not fit the data"))?,
+            )?;
+        }
+        if rest.data.is_empty() && rest.header_lengths.is_empty() {
+            Ok(())
+        } else {
+            Err(Unsent::Malformed("data left over"))
+        }
+    }
+}
+
+impl<'a> Iterator for ColumnHeaders<'a> {
+    type Item = RecordHeader<'a>;
+
+    /// Lengths and data were found to fit when the record was taken.
+    fn next(&mut self) -> Option<Self::Item> {
+        let lengths = self.lengths.split_off(..2)?;
+        let key = take(&mut self.data, i32::from_le(lengths[0]))??;
+        Some(RecordHeader {
+            key,
+            value: take(&mut self.data, i32::from_le(lengths[1]))?,
+        })
+    }
+}
+
+/// What is not taken yet of the columns that records have several entries in.
+struct Rest<'a> {
+    data: &'a [u8],
+    header_lengths: &'a [i32],
+}
+
+impl<'a> Rest<'a> {
+    fn record(&mut self, columns: &Columns<'a>, i: usize, timestamp: i64) -> Option<Message<'a, ColumnHeaders<'a>>> {
+        let key = take(&mut self.data, i32::from_le(columns.key_lengths[i]))?;
+        let value = take(&mut self.data, i32::from_le(columns.value_lengths[i]))?;
+        let partition = columns.partitions.get(i).map(|partition| i32::from_le(*partition));
+        Some(Message {
+            key,
+            value,
+            headers: self.headers(
+                columns
+                    .header_counts
+                    .get(i)
+                    .map_or(0, |count| usize::from(u16::from_le(*count))),
+            )?,
+            timestamp: columns
+                .timestamps
+                .get(i)
+                .map_or(timestamp, |timestamp| i64::from_le(*timestamp)),
+            partition: partition.and_then(|partition| u32::try_from(partition).ok()),
+        })
+    }
+
+    fn headers(&mut self, count: usize) -> Option<ColumnHeaders<'a>> {
+        let lengths = self.header_lengths.split_off(..count * 2)?;
+        let mut bytes = 0_usize;
+        for (n, length) in lengths.iter().enumerate() {
+            let length = i32::from_le(*length);
+            // A header has a name; only its value may be null.
+            if length < -1 || (length == -1 && n % 2 == 0) {
+                return None;
+            }
+            bytes += usize::try_from(length).unwrap_or(0);
+        }
+        Some(ColumnHeaders {
+            lengths,
+            data: self.data.split_off(..bytes)?,
+        })
+    }
+}
+
+/// Takes so many bytes off the front; -1 is null, anything below an error.
+fn take<'a>(data: &mut &'a [u8], length: i32) -> Option<Option<&'a [u8]>> {
+    match length {
+        -1 => Some(None),
+        _ => Some(Some(data.split_off(..usize::try_from(length).ok()?)?)),
+    }
+}

@@ -1,0 +1,117 @@
+//! Instances of guests, kept from batch to batch: to start one costs as much as to process a hundred records.
+//!
+//! An instance serves one task. It is replaced after a trap, after many batches, and when its memory has grown close to its limit.
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
+
+use tidemill_broker::module::run::{Limits, TaskKey};
+use wasmtime::{Engine, Store, UpdateDeadline};
+
+use crate::{call::Guest, code::Process, limits};
+
+/// One guest with its memory.
+pub(crate) struct Instance {
+    /// Where it lives.
+    pub(crate) store: Store<Guest>,
+    /// What is called; `None` until it is instantiated.
+    pub(crate) process: Option<Process>,
+    batches: u32,
+}
+
+impl Instance {
+    /// A store without a guest in it.
+    pub(crate) fn new(engine: &Engine, limits: &Limits) -> Self {
+        let mut store = Store::new(engine, Guest::new(limits.memory_bytes_max));
+        store.limiter(|guest| &mut guest.memory);
+        store.epoch_deadline_callback(|store| {
+            // Only a call has a deadline; outside of one, no guest code runs.
+            if let Some(call) = &store.data().call {
+                call.check_time()?;
+            }
+            Ok(UpdateDeadline::Continue(1))
+        });
+        // Columns of a full output must fit through one call, with their lengths.
+        store.set_hostcall_fuel(limits::HOST_CALL_BYTES_MAX.max(limits.output_bytes_max.saturating_mul(2)));
+        Self {
+            store,
+            process: None,
+            batches: 0,
+        }
+    }
+
+    /// Counts a batch; false if the instance should be replaced.
+    pub(crate) fn is_good_for_another(&mut self, limits: &Limits) -> bool {
+        self.batches += 1;
+        let mark = limits.memory_bytes_max / 100 * limits::RECYCLE_MEMORY_PERCENT;
+        self.batches < limits::INSTANCE_BATCHES_MAX && self.store.data().memory.bytes() <= mark.max(2 << 20)
+    }
+}
+
+/// Whose instance: the code by its digest, and the task.
+pub(crate) type Key = ([u8; 32], TaskKey);
+
+/// Instances that wait for their next batch.
+#[derive(Default)]
+pub(crate) struct Idle {
+    instances: Mutex<(u64, BTreeMap<Key, (u64, Instance)>)>,
+}
+
+impl Idle {
+    /// Takes a task's instance.
+    pub(crate) fn take(&self, key: &Key) -> Option<Instance> {
+        let mut idle = self.instances.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.1.remove(key).map(|(_, instance)| instance)
+    }
+
+    /// Keeps an instance. The one that waited longest goes if there are too many.
+    pub(crate) fn keep(&self, key: Key, instance: Instance) {
+        let dropped = {
+            let mut idle = self.instances.lock().unwrap_or_else(PoisonError::into_inner);
+            idle.0 += 1;
+            let stamp = idle.0;
+            let replaced = idle.1.insert(key, (stamp, instance));
+            let oldest = if limits::IDLE_INSTANCES_MAX < idle.1.len() {
+                idle.drop_oldest()
+            } else {
+                None
+            };
+            (replaced, oldest)
+        };
+        // Memory is given back outside of the lock.
+        drop(dropped);
+    }
+
+    /// Drops the instance that waited longest; false if there was none.
+    pub(crate) fn make_room(&self) -> bool {
+        let dropped = self
+            .instances
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .drop_oldest();
+        dropped.is_some()
+    }
+
+    /// Drops the instances of a deployment.
+    pub(crate) fn forget(&self, module: &str) {
+        let mut idle = self.instances.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.1.retain(|(_, task), _| task.module != module);
+    }
+}
+
+/// Oldest first, by stamp.
+trait DropOldest {
+    fn drop_oldest(&mut self) -> Option<Instance>;
+}
+
+impl DropOldest for (u64, BTreeMap<Key, (u64, Instance)>) {
+    fn drop_oldest(&mut self) -> Option<Instance> {
+        let oldest = self
+            .1
+            .iter()
+            .min_by_key(|(_, (stamp, _))| *stamp)
+            .map(|(key, _)| key.clone())?;
+        self.1.remove(&oldest).map(|(_, instance)| instance)
+    }
+}

@@ -1,0 +1,229 @@
+//! What a call produces: records encoded into record batches as they come, one batch for each partition, in memory until the commit.
+//!
+//! Guarantees: the same calls give the same bytes; a batch fits its topic; the call's quota holds. A request is checked as a whole before
+//! any of it is written ([`Outputs::check`]), so a refused `send` leaves nothing behind.
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+use tidemill_broker::module::run::OutputTopic;
+use tidemill_protocol::{
+    batch::{Builder, HEADER_BYTES, RecordHeader},
+    partitioner::partition_of_key,
+};
+
+/// What a record takes at most beside its bytes: lengths, counts and deltas.
+const RECORD_OVERHEAD: usize = 5 + 1 + 10 + 5 + 5 + 5 + 5;
+/// What a header takes at most beside its bytes.
+const HEADER_OVERHEAD: usize = 5 + 5;
+
+/// Why records are refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// Not among the topics granted.
+    Denied,
+    /// Granted, but it does not exist.
+    NoSuchTopic,
+    /// Larger than a record batch of the topic may be.
+    TooLarge,
+    /// The topic has no such partition.
+    NoSuchPartition,
+    /// The call's quota is used up.
+    Quota,
+}
+
+/// A record on its way out.
+#[derive(Clone, Debug)]
+pub(crate) struct Message<'a, H> {
+    /// Key.
+    pub(crate) key: Option<&'a [u8]>,
+    /// Value.
+    pub(crate) value: Option<&'a [u8]>,
+    /// Headers, in order.
+    pub(crate) headers: H,
+    /// Milliseconds.
+    pub(crate) timestamp: i64,
+    /// `None`: the key decides.
+    pub(crate) partition: Option<u32>,
+}
+
+impl<'a, H: Iterator<Item = RecordHeader<'a>> + Clone> Message<'a, H> {
+    /// Bytes that it counts for.
+    fn size(&self) -> usize {
+        let header =
+            |header: RecordHeader<'_>| HEADER_OVERHEAD + header.key.len() + header.value.map_or(0, <[u8]>::len);
+        let headers: usize = self.headers.clone().map(header).sum();
+        RECORD_OVERHEAD + self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len) + headers
+    }
+}
+
+/// Records of one call, by topic and partition.
+#[derive(Debug, Default)]
+pub(crate) struct Outputs {
+    granted: Arc<BTreeMap<String, OutputTopic>>,
+    topics: Vec<Topic>,
+    bytes: usize,
+    bytes_max: usize,
+    records: u64,
+    sticky: (u32, i64),
+}
+
+#[derive(Debug)]
+struct Topic {
+    name: String,
+    partitions: u32,
+    batch_bytes_max: usize,
+    /// Partition of records without a key.
+    sticky: u32,
+    /// One more than the index of the partition's last builder; 0 is none.
+    last: Vec<u32>,
+    builders: Vec<(u32, Builder)>,
+}
+
+/// A topic that this call may write to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TopicIndex(usize);
+
+impl Outputs {
+    /// Nothing yet. `sticky` is the task and first offset that records without a key are spread by.
+    pub(crate) fn new(granted: Arc<BTreeMap<String, OutputTopic>>, bytes_max: usize, sticky: (u32, i64)) -> Self {
+        Self {
+            granted,
+            bytes_max,
+            sticky,
+            ..Self::default()
+        }
+    }
+
+    /// Finds a topic by name.
+    pub(crate) fn topic(&mut self, name: &str) -> Result<TopicIndex, Refused> {
+        if let Some(index) = self.topics.iter().position(|topic| topic.name == name) {
+            return Ok(TopicIndex(index));
+        }
+        let granted = self.granted.get(name).ok_or(Refused::Denied)?;
+        if granted.partitions == 0 {
+            return Err(Refused::NoSuchTopic);
+        }
+        self.topics.push(Topic {
+            name: name.to_owned(),
+            partitions: granted.partitions,
+            batch_bytes_max: granted.batch_bytes_max,
+            sticky: sticky(self.sticky.0, self.sticky.1, granted.partitions),
+            last: vec![0; granted.partitions as usize],
+            builders: Vec::new(),
+        });
+        Ok(TopicIndex(self.topics.len() - 1))
+    }
+
+    /// A check over all the records of one request, to be made before the first is written.
+    pub(crate) fn check(&self, topic: TopicIndex) -> Check<'_> {
+        Check {
+            outputs: self,
+            topic: &self.topics[topic.0],
+            bytes: 0,
+        }
+    }
+
+    /// Adds a record that [`Outputs::check`] has seen.
+    pub(crate) fn push<'a, H>(&mut self, topic: TopicIndex, message: Message<'a, H>)
+    where
+        H: Iterator<Item = RecordHeader<'a>> + Clone,
+    {
+        let size = message.size();
+        self.bytes += size;
+        self.records += 1;
+        self.topics[topic.0].push(message, size);
+    }
+
+    /// Records so far.
+    pub(crate) fn records(&self) -> u64 {
+        self.records
+    }
+
+    /// Lets dead letters of records given up in though the guest's output fills its quota.
+    pub(crate) fn lift_quota(&mut self) {
+        self.bytes_max = usize::MAX;
+    }
+
+    /// Record batches in the order in which they were begun, topic by topic.
+    pub(crate) fn finish(self) -> Vec<(String, u32, Bytes)> {
+        let mut batches = Vec::new();
+        for topic in self.topics {
+            for (partition, builder) in topic.builders {
+                batches.push((topic.name.clone(), partition, builder.finish()));
+            }
+        }
+        batches
+    }
+}
+
+/// See [`Outputs::check`].
+#[derive(Debug)]
+pub(crate) struct Check<'a> {
+    outputs: &'a Outputs,
+    topic: &'a Topic,
+    bytes: usize,
+}
+
+impl Check<'_> {
+    /// One more record.
+    pub(crate) fn record<'a, H>(&mut self, message: &Message<'a, H>) -> Result<(), Refused>
+    where
+        H: Iterator<Item = RecordHeader<'a>> + Clone,
+    {
+        if message
+            .partition
+            .is_some_and(|partition| self.topic.partitions <= partition)
+        {
+            return Err(Refused::NoSuchPartition);
+        }
+        let size = message.size();
+        if self.topic.batch_bytes_max < HEADER_BYTES + size {
+            return Err(Refused::TooLarge);
+        }
+        self.bytes = self.bytes.saturating_add(size);
+        if self.outputs.bytes_max < self.outputs.bytes.saturating_add(self.bytes) {
+            return Err(Refused::Quota);
+        }
+        Ok(())
+    }
+}
+
+impl Topic {
+    fn push<'a, H>(&mut self, message: Message<'a, H>, size: usize)
+    where
+        H: Iterator<Item = RecordHeader<'a>> + Clone,
+    {
+        let by_key = |key| partition_of_key(key, self.partitions);
+        let partition = message
+            .partition
+            .or_else(|| message.key.and_then(by_key))
+            .unwrap_or(self.sticky);
+        let last = self.last[partition as usize] as usize;
+        if last == 0 || self.batch_bytes_max < self.builders[last - 1].1.size() + size {
+            self.builders.push((partition, Builder::new()));
+            self.last[partition as usize] =
+                u32::try_from(self.builders.len()).expect("fewer batches than bytes of quota");
+        }
+        let builder = &mut self.builders[self.last[partition as usize] as usize - 1].1;
+        builder.append(message.timestamp, message.key, message.value, message.headers);
+    }
+}
+
+/// Partition of records without a key: one for the whole batch, and another one for the next, the same whenever the batch is run again.
+fn sticky(task: u32, first_offset: i64, partitions: u32) -> u32 {
+    let mut seed = [0; 12];
+    seed[..4].copy_from_slice(&task.to_be_bytes());
+    seed[4..].copy_from_slice(&first_offset.to_be_bytes());
+    partition_of_key(&seed, partitions).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_partition_gets_batches_without_keys() {
+        let hit: std::collections::BTreeSet<u32> = (0..200).map(|n| sticky(3, n * 1_000, 10)).collect();
+        assert_eq!(hit.len(), 10);
+    }
+}

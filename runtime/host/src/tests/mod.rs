@@ -1,0 +1,5 @@
+//! Real components in the real sandbox, without a broker around it.
+#![allow(clippy::unwrap_used, reason = "tests")]
+mod components;
+mod faults;
+mod fixture;
