@@ -271,7 +271,7 @@ fn commit(world: &mut World, command: &Command) -> Done {
     let mut request = OffsetCommitRequest {
         group_id: args.next_pos().ok_or("GROUP?")?.into(),
         generation_id_or_member_epoch: args.take_key("generation").map_or(Ok(-1), str::parse)?,
-        member_id: args.take_key("member").unwrap_or_default().into(),
+        member_id: crate::groups::member_id(args.take_key("member").unwrap_or("none")),
         ..OffsetCommitRequest::default()
     };
     let metadata = args.take_key("metadata").map(str::to_owned);

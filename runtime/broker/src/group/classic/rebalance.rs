@@ -72,12 +72,14 @@ impl Turn<'_, '_> {
     pub(super) fn prepare(&mut self) {
         self.timers.cancel(self.name, &Alarm::Sync);
         self.seat.classic.unsynced.clear();
-        for (_, requester) in mem::take(&mut self.seat.classic.syncing) {
+        for (id, requester) in mem::take(&mut self.seat.classic.syncing) {
+            // It could not heartbeat while it waited for us.
+            self.heard(&id);
             self.refuse_sync(requester, ErrorCode::REBALANCE_IN_PROGRESS);
         }
         let rebalance_timeout_ms = self.classic().rebalance_timeout_ms();
-        if self.classic().header.phase == Phase::Empty {
-            let delay_ms = self.ctx.config.group_initial_rebalance_delay_ms;
+        let delay_ms = self.ctx.config.group_initial_rebalance_delay_ms;
+        if self.classic().header.phase == Phase::Empty && 0 < delay_ms {
             let remaining_ms = (rebalance_timeout_ms - delay_ms).max(0);
             self.seat.classic.preparing = Some(Preparing::First {
                 remaining_ms,
