@@ -19,7 +19,6 @@ const SLACK_BYTES: usize = 1024;
 fn check(bytes: Bytes, decode: impl FnOnce(Bytes)) {
     let bound = bytes.len() * DECODE_AMPLIFICATION_MAX + SLACK_BYTES;
     let peak = peak_of(|| decode(bytes.clone()));
-    if peak > bytes.len() * 24 && bytes.len() > 1000 {}
     assert!(
         peak <= bound,
         "{peak} bytes allocated for {} bytes: {:02x?}",
