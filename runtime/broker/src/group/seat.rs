@@ -142,6 +142,7 @@ impl Turn<'_, '_> {
     pub(super) fn refused(&mut self, refusal: Refusal) {
         let flying = self.seat.flying.take().unwrap_or_default();
         self.seat.dirty.get_or_insert_default().extend(flying);
+        self.seat.consumer.told.clear();
         let landing = mem::take(&mut self.seat.landing);
         for (to, response) in landing.into_iter().chain(mem::take(&mut self.seat.waiting)) {
             self.ctx.respond(to, super::describe::unavailable(response));
