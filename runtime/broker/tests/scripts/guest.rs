@@ -76,8 +76,37 @@ pub fn process(store: &Store, run: &Run, first: Option<usize>) -> Processed {
         }
         given.truncate(first);
     }
-    let verdict = verdict(&given, delivered);
-    let mut processed = Processed {
+    let mut processed = answer(run, verdict(&given, delivered), given.len());
+    if processed.verdict == Verdict::Ack {
+        acknowledge(store, run, &given, next, &mut processed);
+    }
+    processed
+}
+
+/// Fails whatever the records are.
+pub fn fail(run: &Run, how: &str) -> Processed {
+    let (given, _) = deliver(run);
+    let delivered = delivered(run, &given);
+    let failed = |kind| Verdict::Failed {
+        kind,
+        message: how.into(),
+        suspect: None,
+        delivered: delivered.clone(),
+    };
+    let verdict = match how {
+        "trap" => failed(Failure::Trap),
+        "timeout" => failed(Failure::Timeout),
+        _ => Verdict::Retry {
+            reason: how.into(),
+            after_ms: Some(1),
+            delivered,
+        },
+    };
+    answer(run, verdict, given.len())
+}
+
+fn answer(run: &Run, verdict: Verdict, records: usize) -> Processed {
+    Processed {
         task: run.task.clone(),
         generation: run.generation,
         verdict,
@@ -89,14 +118,10 @@ pub fn process(store: &Store, run: &Run, first: Option<usize>) -> Processed {
         metrics: Vec::new(),
         logs: Vec::new(),
         usage: Usage {
-            records: u32::try_from(given.len()).unwrap(),
+            records: u32::try_from(records).unwrap(),
             ..Usage::default()
         },
-    };
-    if processed.verdict == Verdict::Ack {
-        acknowledge(store, run, &given, next, &mut processed);
     }
-    processed
 }
 
 fn verdict(given: &[Given], delivered: Vec<(String, u32, i64, i64, u32)>) -> Verdict {

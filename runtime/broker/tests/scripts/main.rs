@@ -8,6 +8,7 @@
 mod groups;
 mod guest;
 mod modules;
+mod modules_fold;
 mod records;
 mod topics;
 mod world;

@@ -2,7 +2,8 @@
 //!
 //! `deploy NAME in=A,B [out=C] [dlq=D] [members=N] [start=S] [version=V] [wait=1] [more=JSON]`: JSON is more of the manifest's top level
 //! `loaded NAME [error=TEXT]`: the host answers a `load`
-//! `process [COUNT] [first=N]`: the guest of `guest.rs` runs what was asked for, COUNT times (default: until nothing is asked for)
+//! `process [COUNT] [first=N] [as=trap|timeout|retry]`: the guest of `guest.rs` runs what was asked for, COUNT times (default: until
+//!   nothing is asked for), or fails in this way whatever it is given
 //! `lose`: the host never answers the oldest run
 //! `status NAME`, `list`, `logs NAME [tail=N] [follow=1]`, `pause NAME [reason=TEXT]`, `resume NAME`, `delete-module NAME`
 //! `state NAME TASK`: what the guest has counted; `dead-letters TOPIC/PARTITION`: records with their headers
@@ -160,9 +161,10 @@ fn process(world: &mut World, command: &Command) -> Done {
     let mut args = command.consume_args();
     let count = args.next_pos().map_or(Ok(100), |count| count.parse())?;
     let first = args.take_key("first").map(str::parse).transpose()?;
+    let fails = args.take_key("as").map(str::to_owned);
     args.reject_next()?;
     for _ in 0..count {
-        if !process_next(world, first) {
+        if !process_next(world, first, fails.as_deref()) {
             break;
         }
     }
@@ -170,12 +172,15 @@ fn process(world: &mut World, command: &Command) -> Done {
 }
 
 /// Runs the guest once, if anything waits for it.
-pub fn process_next(world: &mut World, first: Option<usize>) -> bool {
+fn process_next(world: &mut World, first: Option<usize>, fails: Option<&str>) -> bool {
     let Some(run) = world.runs.pop_front() else {
         return false;
     };
     let values: Vec<_> = guest::deliver(&run).0.into_iter().map(|record| record.value).collect();
-    let processed = guest::process(&world.store, &run, first);
+    let processed = match fails {
+        Some(how) => guest::fail(&run, how),
+        None => guest::process(&world.store, &run, first),
+    };
     let verdict = match &processed.verdict {
         Verdict::Ack => "ack".into(),
         Verdict::Failed { kind, .. } => format!("{kind:?}").to_lowercase(),

@@ -209,6 +209,11 @@ impl World {
         }
     }
 
+    /// Whether proposals are held back.
+    pub fn holds(&self) -> bool {
+        !self.held.is_empty()
+    }
+
     fn commit_next(&mut self) -> bool {
         let Some((id, command)) = self.held.pop_front() else {
             return false;
