@@ -420,17 +420,12 @@ fn check(
         ..LEFT_STATIC => return invalid("MemberEpoch is invalid."),
         _ => {}
     }
-    if let Some(regex) = request
-        .subscribed_topic_regex
-        .as_deref()
-        .filter(|regex| !regex.is_empty())
-    {
-        if pattern(regex).is_none() {
-            return refuse(
-                ErrorCode::INVALID_REGULAR_EXPRESSION,
-                format!("SubscribedTopicRegex {regex:?} is not valid, or too large."),
-            );
-        }
+    let regex = request.subscribed_topic_regex.as_deref();
+    if let Some(regex) = regex.filter(|regex| !regex.is_empty() && pattern(regex).is_none()) {
+        return refuse(
+            ErrorCode::INVALID_REGULAR_EXPRESSION,
+            format!("SubscribedTopicRegex {regex:?} is not valid, or too large."),
+        );
     }
     check_assignor(request, from)
 }
@@ -463,10 +458,8 @@ fn assignment(partitions: &Partitions) -> Assignment {
     let topic = |(topic, partitions): (&_, &BTreeSet<i32>)| TopicPartitions {
         topic_id: *topic,
         partitions: partitions.iter().copied().collect(),
-        ..TopicPartitions::default()
     };
     Assignment {
         topic_partitions: partitions.iter().map(topic).collect(),
-        ..Assignment::default()
     }
 }

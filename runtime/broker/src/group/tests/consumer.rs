@@ -79,7 +79,6 @@ impl Client {
         let owned = self.owned.iter().map(|(topic, partitions)| TopicPartitions {
             topic_id: *topic,
             partitions: partitions.iter().copied().collect(),
-            ..TopicPartitions::default()
         });
         let joins = self.epoch == 0;
         let request = ConsumerGroupHeartbeatRequest {
