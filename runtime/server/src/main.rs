@@ -1,2 +1,6 @@
-//! The binary `tidemill`.
-fn main() {}
+//! The binary `tidemill`: daemon and command line.
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tidemill::cli::main()
+}

@@ -234,6 +234,3 @@ fn committed(topic: Uuid, partition: i32, offset: i64) -> CommittedOffset {
         metadata: String::new(),
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -6,9 +6,7 @@
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "a test binary")]
 
 mod groups;
-mod guest;
 mod modules;
-mod modules_fold;
 mod records;
 mod topics;
 mod world;

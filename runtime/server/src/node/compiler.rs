@@ -1,0 +1,160 @@
+//! Components on disk, and their compilation in a child process with bounds.
+//!
+//! ```text
+//! data/modules/<digest>.wasm             as it was deployed
+//! data/modules/<digest>-<engine>.cwasm   compiled for this build and machine; made again when that changes
+//! ```
+//! The compiler is not hardened against components made to exhaust it. So it runs in a child of our own binary, which takes bounds on its
+//! address space and processor time before it reads a byte, and is killed after a timeout.
+use std::{
+    io::{Read, Write},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Mutex, PoisonError, mpsc},
+    time::Duration,
+};
+
+use rustix::process::{Resource, Rlimit, setrlimit};
+use tidemill_host::{Artefacts, compile};
+use tidemill_protocol::admin::Digest;
+
+use crate::{config::Modules, files};
+
+/// Name of the hidden command of our binary that compiles.
+pub const COMMAND: &str = "compile-component";
+
+/// Stores and compiles components, one at a time.
+#[derive(Debug)]
+pub(crate) struct Compiler {
+    directory: PathBuf,
+    timeout: Duration,
+    memory_bytes: u64,
+    in_process: bool,
+    turn: Mutex<()>,
+}
+
+impl Compiler {
+    pub(crate) fn new(directory: PathBuf, settings: &Modules) -> Self {
+        Self {
+            directory,
+            timeout: settings.compile_timeout.duration(),
+            memory_bytes: settings.compile_memory.0,
+            in_process: settings.compile_in_process,
+            turn: Mutex::new(()),
+        }
+    }
+
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Keeps a component and compiles it. Blocks. The error is for the person who deploys.
+    pub(crate) fn stage(&self, digest: &[u8; 32], component: &[u8]) -> Result<(), String> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        files::create_dir(&self.directory).map_err(|e| e.to_string())?;
+        self.compile(component)?;
+        files::write_private(&self.component(digest), component).map_err(|e| e.to_string())
+    }
+
+    /// Makes sure that a stored component is compiled for this build. Blocks.
+    pub(super) fn ensure(&self, digest: &[u8; 32], artefacts: &Artefacts) -> Result<(), String> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        if artefacts.contains(digest) {
+            return Ok(());
+        }
+        let path = self.component(digest);
+        let component =
+            std::fs::read(&path).map_err(|e| format!("{}: {e}; deploy the module again", path.display()))?;
+        if tidemill_host::digest(&component) != *digest {
+            return Err(format!("{} is damaged; deploy the module again", path.display()));
+        }
+        self.compile(&component)
+    }
+
+    fn component(&self, digest: &[u8; 32]) -> PathBuf {
+        self.directory.join(format!("{}.wasm", Digest(*digest)))
+    }
+
+    fn compile(&self, component: &[u8]) -> Result<(), String> {
+        if self.in_process {
+            return compile::compile(component, &self.directory)
+                .map(drop)
+                .map_err(|e| e.to_string());
+        }
+        let line = self.in_child(component)?;
+        compile::parse_report(&line)
+            .unwrap_or_else(|| Err(self.exhausted()))
+            .map(drop)
+    }
+
+    fn exhausted(&self) -> String {
+        format!(
+            "the component could not be compiled within {} s and {} MiB (modules.compile-timeout, modules.compile-memory)",
+            self.timeout.as_secs(),
+            self.memory_bytes >> 20
+        )
+    }
+
+    /// Runs the child and gives what it said; empty if it was killed.
+    fn in_child(&self, component: &[u8]) -> Result<String, String> {
+        let failed = |e: std::io::Error| format!("cannot start the compiler: {e}");
+        let program = std::env::current_exe().map_err(failed)?;
+        let mut child = Command::new(program)
+            .args([
+                COMMAND,
+                &self.memory_bytes.to_string(),
+                &self.timeout.as_secs().max(1).to_string(),
+            ])
+            .arg(&self.directory)
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(failed)?;
+        let said = self.converse(&mut child, component);
+        // Killing what has ended already is no error worth a word.
+        let _ = child.kill();
+        let _ = child.wait();
+        said
+    }
+
+    fn converse(&self, child: &mut Child, component: &[u8]) -> Result<String, String> {
+        let (Some(mut input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
+            return Ok(String::new());
+        };
+        let (said, line) = mpsc::channel();
+        let listen = move || {
+            let mut text = String::new();
+            let _ = output.take(64 << 10).read_to_string(&mut text);
+            let _ = said.send(text);
+        };
+        std::thread::Builder::new()
+            .name("compiling".into())
+            .spawn(listen)
+            .map_err(|e| format!("cannot start the compiler: {e}"))?;
+        // A child that dies early closes the pipe; what it said tells why.
+        let _ = input.write_all(component);
+        drop(input);
+        Ok(line.recv_timeout(self.timeout).unwrap_or_default())
+    }
+}
+
+/// The whole life of the child process: takes its bounds, then compiles what comes on standard input. True if it could be compiled.
+pub fn child(memory_bytes: u64, cpu_seconds: u64, directory: &Path) -> std::io::Result<bool> {
+    let bound = |resource, value| {
+        setrlimit(
+            resource,
+            Rlimit {
+                current: Some(value),
+                maximum: Some(value),
+            },
+        )
+    };
+    bound(Resource::As, memory_bytes)?;
+    // Compilation runs on several threads, and each counts.
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+    bound(Resource::Cpu, cpu_seconds.saturating_mul(threads))?;
+    bound(Resource::Core, 0)?;
+    compile::main_in_child(std::io::stdin().lock(), std::io::stdout().lock(), directory)
+}

@@ -1,0 +1,64 @@
+//! Everything that can happen to a node. The loop takes one at a time.
+use std::sync::Arc;
+
+use tidemill_broker::{
+    Entry, RequestContext,
+    context::ConnectionId,
+    effect::{Found, LogId, ProposalId, ReadAnswer, ReadId},
+    module::{Version, run::Processed},
+};
+use tidemill_protocol::{
+    admin::{Answer, Call},
+    api::{Request, Response},
+};
+use tidemill_storage::CommitError;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::net::Permit;
+
+/// What came in.
+pub(crate) enum Event {
+    /// A client asks. `permit` is held here only for a request that nobody waits for (`acks=0`).
+    Request {
+        context: RequestContext,
+        request: Request,
+        reply: oneshot::Sender<Response>,
+        permit: Option<Permit>,
+    },
+    /// A management call, whose component (if any) has been stored and compiled.
+    Admin {
+        connection: ConnectionId,
+        principal: Arc<str>,
+        call: Call,
+        reply: mpsc::Sender<Answer>,
+    },
+    /// A stream is closed.
+    Closed(ConnectionId),
+    /// An entry is durable, or never will be.
+    Committed(Box<Committed>),
+    /// A read from segments is done.
+    Read(ReadId, ReadAnswer),
+    /// A search by time is done.
+    Found(ReadId, Option<Found>),
+    /// How far logs may be trimmed.
+    Retention(Vec<(LogId, i64)>),
+    /// The host has run a batch.
+    Processed(Box<Processed>),
+    /// The host has a version ready, or says why not.
+    Loaded(Version, Result<(), String>),
+    /// Something failed that only a restart can mend.
+    Failed(String),
+    /// Finish what is in work, take nothing new; say so when it is done.
+    Drain(oneshot::Sender<()>),
+    /// Stop now.
+    Stop,
+}
+
+/// What became of a proposal.
+pub(crate) struct Committed {
+    pub(crate) proposal: ProposalId,
+    pub(crate) entry: Entry,
+    /// The sequencer's count of refusals when it gave the entry its index.
+    pub(crate) attempt: u64,
+    pub(crate) verdict: Result<(), CommitError>,
+}

@@ -1,0 +1,99 @@
+//! The loop's way to the Wasm host: runs go to the lanes, loading goes to a thread of its own.
+//!
+//! The host starts with the first module: a daemon without modules has neither its threads nor its address space.
+use std::{
+    io,
+    sync::{Arc, OnceLock, mpsc::Sender},
+};
+
+use tidemill_broker::module::{
+    Version,
+    run::{Run, StateReader},
+};
+use tidemill_host::{Lanes, Sandbox};
+
+use super::{compiler::Compiler, event::Event, readers::Readers};
+
+/// Lanes, and what they need to be started.
+pub(super) struct Modules {
+    shared: Arc<Shared>,
+    events: Sender<Event>,
+    loader: Readers,
+}
+
+struct Shared {
+    compiler: Arc<Compiler>,
+    state: Arc<dyn StateReader>,
+    lane_count: usize,
+    lanes: OnceLock<Lanes>,
+}
+
+impl Modules {
+    pub(super) fn new(
+        compiler: Arc<Compiler>,
+        state: Arc<dyn StateReader>,
+        lanes: usize,
+        events: Sender<Event>,
+    ) -> io::Result<Self> {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        let lane_count = if lanes == 0 { cores() } else { lanes };
+        let shared = Arc::new(Shared {
+            compiler,
+            state,
+            lane_count,
+            lanes: OnceLock::new(),
+        });
+        Ok(Self {
+            shared,
+            events,
+            loader: Readers::start("loader", 1)?,
+        })
+    }
+
+    /// Runs a batch; what comes of it is an event.
+    pub(super) fn run(&self, run: Run) {
+        let events = self.events.clone();
+        // The core runs only what has been loaded, and loading starts the lanes.
+        if let Some(lanes) = self.shared.lanes.get() {
+            lanes.submit(
+                run,
+                Box::new(move |processed| drop(events.send(Event::Processed(Box::new(processed))))),
+            );
+        }
+    }
+
+    /// Makes a version ready; whether it worked is an event.
+    pub(super) fn load(&self, version: Version) {
+        let (shared, events) = (Arc::clone(&self.shared), self.events.clone());
+        self.loader.run(move || {
+            let result = shared.load(&version);
+            let _ = events.send(Event::Loaded(version, result));
+        });
+    }
+
+    /// Drops what is kept of a version that will not run again.
+    pub(super) fn unload(&self, version: &Version) {
+        if let Some(lanes) = self.shared.lanes.get() {
+            lanes.cancel(&version.module);
+            lanes.sandbox().forget(&version.module, Some(&version.digest));
+        }
+    }
+}
+
+impl Shared {
+    fn load(&self, version: &Version) -> Result<(), String> {
+        let lanes = self.lanes()?;
+        self.compiler.ensure(&version.digest, lanes.sandbox().artefacts())?;
+        lanes.sandbox().load(&version.digest).map_err(|e| e.to_string())
+    }
+
+    /// Only the loader's one thread calls this, so nothing is started twice.
+    fn lanes(&self) -> Result<&Lanes, String> {
+        if let Some(lanes) = self.lanes.get() {
+            return Ok(lanes);
+        }
+        let sandbox = Sandbox::new(self.compiler.directory(), Arc::clone(&self.state)).map_err(|e| e.to_string())?;
+        let lanes = Lanes::start(self.lane_count, Arc::new(sandbox)).map_err(|e| e.to_string())?;
+        Ok(self.lanes.get_or_init(|| lanes))
+    }
+}

@@ -1,0 +1,71 @@
+//! A module's committed state, as its guest reads it while it runs.
+use std::sync::{Mutex, PoisonError, mpsc::Sender};
+
+use bytes::Bytes;
+use tidemill_broker::{
+    effect::Table,
+    module::{
+        run::{StateReader, TaskKey},
+        state_key,
+    },
+};
+use tidemill_storage::{Scan, Storage};
+
+use super::event::Event;
+
+/// Reads the table of module state: what is applied and not settled yet, then redb.
+///
+/// A disk that fails stops the node before the batch that read from it can be committed: a missing value would look like a new key.
+pub(super) struct ModuleState {
+    storage: Storage,
+    events: Mutex<Sender<Event>>,
+}
+
+impl ModuleState {
+    pub(super) fn new(storage: Storage, events: Sender<Event>) -> Self {
+        Self {
+            storage,
+            events: Mutex::new(events),
+        }
+    }
+
+    fn failed<T: Default>(&self, error: &tidemill_storage::Error) -> T {
+        let events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = events.send(Event::Failed(format!("cannot read a module's state: {error}")));
+        T::default()
+    }
+}
+
+impl StateReader for ModuleState {
+    fn get(&self, task: &TaskKey, bucket: &str, key: &[u8]) -> Option<Bytes> {
+        let row = self
+            .storage
+            .get_row(Table::ModuleState, &state_key::encode(task, bucket, key));
+        row.unwrap_or_else(|error| self.failed(&error))
+    }
+
+    fn scan(
+        &self,
+        task: &TaskKey,
+        bucket: &str,
+        start: &[u8],
+        end: &[u8],
+        reverse: bool,
+        entries_max: usize,
+    ) -> Vec<(Bytes, Bytes)> {
+        let (start, end) = state_key::range(task, bucket, start, end);
+        let scan = Scan {
+            table: Table::ModuleState,
+            start: &start,
+            end: Some(&end),
+            reverse,
+            rows_max: entries_max,
+        };
+        let rows = self.storage.scan_rows(scan).unwrap_or_else(|error| self.failed(&error));
+        let of_bucket = |(row, value): (Bytes, Bytes)| {
+            let key = state_key::decode(task, bucket, &row)?;
+            Some((row.slice_ref(key), value))
+        };
+        rows.into_iter().filter_map(of_bucket).collect()
+    }
+}

@@ -1,0 +1,337 @@
+//! The node's loop: one thread, one event at a time, and everything that the core wants done about it.
+//!
+//! ```text
+//!   network ─┐                      ┌─► answers
+//!   journal ─┤         ┌──────┐     ├─► sequencer ─► journal
+//!   readers ─┼─ Event ►│ core │─────┼─► readers, storage
+//!   lanes   ─┤         └──────┘     ├─► lanes
+//!   clock   ─┘                      └─► log
+//! ```
+//! Guarantees: entries are applied in their order, their changes are published to storage before anything that follows from them goes out, and
+//! effects are performed in the order in which the core gave them. The loop never waits for a disk, a socket or a guest.
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, Sender},
+    },
+    time::Duration,
+};
+
+use tidemill_broker::{
+    Broker, Command,
+    context::{ConnectionId, Refusal},
+    effect::{Effect, LogRead, ProposalId, ReadId, RequestId},
+};
+use tidemill_protocol::{
+    admin::{Answer, Call},
+    api::Response,
+};
+use tidemill_storage::{CommitError, Storage};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    event::{Committed, Event},
+    find_time::find_time,
+    modules::Modules,
+    readers::Readers,
+    sequencer::{Local, Sequencer},
+    status::Status,
+};
+use crate::{clock, limits, net::Permit};
+
+/// Everything that the loop owns.
+pub(super) struct Turn {
+    pub(super) broker: Broker,
+    pub(super) sequencer: Local,
+    pub(super) storage: Storage,
+    pub(super) readers: Readers,
+    pub(super) modules: Modules,
+    pub(super) status: Status,
+    pub(super) events: Sender<Event>,
+    pub(super) open: Open,
+}
+
+/// What is outstanding.
+#[derive(Default)]
+pub(super) struct Open {
+    requests: u64,
+    replies: HashMap<RequestId, oneshot::Sender<Response>>,
+    admin: HashMap<RequestId, (ConnectionId, mpsc::Sender<Answer>)>,
+    /// Requests that nobody waits for; each holds its place until its entry is durable.
+    unanswered: HashMap<ProposalId, Arc<Permit>>,
+    /// Proposals that wait until storage has caught up.
+    held: VecDeque<(ProposalId, Command)>,
+    proposals: usize,
+    reads: usize,
+    draining: Option<oneshot::Sender<()>>,
+}
+
+/// How the loop ended.
+pub(super) enum End {
+    /// It was told to.
+    Stopped,
+    /// Something failed that only a restart can mend.
+    Failed(String),
+}
+
+impl Turn {
+    /// Runs until it is told to stop or something fails.
+    pub(super) fn run(mut self, events: &Receiver<Event>) -> End {
+        self.broker.handle_start(clock::wall_ms());
+        self.perform(None);
+        loop {
+            let event = match events.recv_timeout(self.patience()) {
+                Ok(event) => Some(event),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return End::Stopped,
+            };
+            match self.take(event) {
+                Ok(()) => {}
+                Err(end) => return end,
+            }
+            self.release();
+            self.drained();
+        }
+    }
+
+    /// How long nothing needs to be done.
+    fn patience(&self) -> Duration {
+        let deadline = self
+            .broker
+            .poll_timeout()
+            .map(|at| at.saturating_sub(clock::wall_ms()).max(0));
+        let longest = if self.open.held.is_empty() {
+            limits::LOOP_WAIT_MAX
+        } else {
+            limits::HELD_WAIT
+        };
+        deadline.map_or(longest, |ms| Duration::from_millis(ms.unsigned_abs()).min(longest))
+    }
+
+    fn take(&mut self, event: Option<Event>) -> Result<(), End> {
+        let now = clock::wall_ms();
+        let mut permit = None;
+        match event {
+            None => {}
+            Some(Event::Request {
+                context,
+                request,
+                reply,
+                permit: held,
+            }) => {
+                let id = self.request_id();
+                match held {
+                    Some(held) => permit = Some(Arc::new(held)),
+                    None => drop(self.open.replies.insert(id, reply)),
+                }
+                self.broker.handle_request(now, id, context, request);
+            }
+            Some(Event::Admin {
+                connection,
+                principal,
+                call,
+                reply,
+            }) => self.admin(now, connection, principal, call, reply),
+            Some(Event::Closed(connection)) => self.closed(now, connection),
+            Some(Event::Committed(committed)) => self.committed(now, *committed)?,
+            Some(Event::Read(id, answer)) => {
+                self.open.reads -= 1;
+                self.broker.handle_read(now, id, answer);
+            }
+            Some(Event::Found(id, found)) => {
+                self.open.reads -= 1;
+                self.broker.handle_found(now, id, found);
+            }
+            Some(Event::Retention(starts)) => self.broker.handle_retention(now, &starts),
+            Some(Event::Processed(processed)) => self.broker.handle_processed(now, *processed),
+            Some(Event::Loaded(version, result)) => self.broker.handle_loaded(now, &version, result),
+            Some(Event::Failed(message)) => return Err(End::Failed(message)),
+            Some(Event::Drain(done)) => self.open.draining = Some(done),
+            Some(Event::Stop) => return Err(End::Stopped),
+        }
+        if self.broker.poll_timeout().is_some_and(|at| at <= now) {
+            self.broker.handle_timeout(now);
+        }
+        self.perform(permit.as_ref());
+        Ok(())
+    }
+
+    fn request_id(&mut self) -> RequestId {
+        self.open.requests += 1;
+        RequestId(self.open.requests)
+    }
+
+    fn admin(
+        &mut self,
+        now: i64,
+        connection: ConnectionId,
+        principal: Arc<str>,
+        call: Call,
+        reply: mpsc::Sender<Answer>,
+    ) {
+        if matches!(call, Call::NodeStatus) {
+            let status = self.status.node(&self.broker, &self.storage);
+            let _ = reply.try_send(Answer::Node(Box::new(status)));
+            let _ = reply.try_send(Answer::Done);
+            return;
+        }
+        let id = self.request_id();
+        self.open.admin.insert(id, (connection, reply));
+        self.broker.handle_admin(now, id, principal, call);
+    }
+
+    fn closed(&mut self, now: i64, connection: ConnectionId) {
+        let gone: Vec<RequestId> = self
+            .open
+            .admin
+            .iter()
+            .filter(|(_, (caller, _))| *caller == connection)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in gone {
+            self.open.admin.remove(&id);
+            self.broker.handle_admin_closed(id);
+        }
+        self.broker.handle_connection_closed(now, connection);
+    }
+
+    fn committed(&mut self, now: i64, committed: Committed) -> Result<(), End> {
+        self.open.proposals -= 1;
+        self.open.unanswered.remove(&committed.proposal);
+        self.sequencer.settled(&committed);
+        let Committed {
+            proposal,
+            entry,
+            verdict,
+            ..
+        } = committed;
+        match verdict {
+            Ok(()) => {
+                let changes = self.broker.handle_committed(now, Some(proposal), &entry);
+                self.storage
+                    .publish(changes)
+                    .map_err(|error| End::Failed(error.to_string()))
+            }
+            Err(CommitError::NoSpace | CommitError::OutOfSequence { .. }) => {
+                self.broker.handle_refused(now, proposal, Refusal::DiskFull);
+                Ok(())
+            }
+            Err(CommitError::TooLarge) => {
+                self.broker.handle_refused(now, proposal, Refusal::Overloaded);
+                Ok(())
+            }
+            // What stopped it comes as a failure of its own.
+            Err(CommitError::Stopped) => {
+                self.broker.handle_refused(now, proposal, Refusal::Stopping);
+                Ok(())
+            }
+        }
+    }
+
+    /// Does what the core wants done. `permit` belongs to the request that it wants it for.
+    fn perform(&mut self, permit: Option<&Arc<Permit>>) {
+        while let Some(effect) = self.broker.poll_effect() {
+            match effect {
+                Effect::Propose(id, command) => {
+                    if let Some(permit) = permit {
+                        self.open.unanswered.insert(id, Arc::clone(permit));
+                    }
+                    self.propose(id, command);
+                }
+                Effect::Respond(id, response) => {
+                    if let Some(reply) = self.open.replies.remove(&id) {
+                        // Whoever asked may be gone.
+                        let _ = reply.send(response);
+                    }
+                }
+                Effect::RespondAdmin(id, answer) => self.respond_admin(id, *answer),
+                Effect::Read(id, reads) => self.read(id, reads),
+                Effect::FindTime(id, log, timestamp) => {
+                    self.open.reads += 1;
+                    let (storage, events) = (self.storage.clone(), self.events.clone());
+                    self.readers.run(move || {
+                        let _ = events.send(Event::Found(id, find_time(&storage, log, timestamp)));
+                    });
+                }
+                Effect::FindRetention(queries) => {
+                    let (storage, events) = (self.storage.clone(), self.events.clone());
+                    self.readers.run(move || {
+                        let due = queries
+                            .iter()
+                            .filter_map(|query| Some((query.log, storage.find_retention(*query).ok()??)));
+                        let _ = events.send(Event::Retention(due.collect()));
+                    });
+                }
+                Effect::Run(run) => self.modules.run(*run),
+                Effect::Load(version) => self.modules.load(version),
+                Effect::Unload(version) => self.modules.unload(&version),
+                Effect::Note(text) => tracing::info!("{text}"),
+            }
+        }
+    }
+
+    fn propose(&mut self, id: ProposalId, command: Command) {
+        self.open.proposals += 1;
+        if self.must_wait() {
+            self.open.held.push_back((id, command));
+        } else {
+            self.sequencer.propose(clock::wall_ms(), id, command);
+        }
+    }
+
+    /// Whether more would only wait in memory: behind others, for the journal, or for the databases.
+    fn must_wait(&self) -> bool {
+        !self.open.held.is_empty()
+            || limits::JOURNAL_WAITING_BYTES_MAX <= self.sequencer.waiting_bytes()
+            || self.storage.is_behind()
+    }
+
+    /// Proposes what had to wait, as far as it need not wait any longer.
+    fn release(&mut self) {
+        while !self.open.held.is_empty() {
+            if limits::JOURNAL_WAITING_BYTES_MAX <= self.sequencer.waiting_bytes() || self.storage.is_behind() {
+                return;
+            }
+            let Some((id, command)) = self.open.held.pop_front() else {
+                return;
+            };
+            self.sequencer.propose(clock::wall_ms(), id, command);
+        }
+    }
+
+    fn read(&mut self, id: ReadId, reads: Vec<LogRead>) {
+        self.open.reads += 1;
+        let (storage, events) = (self.storage.clone(), self.events.clone());
+        self.readers.run(move || {
+            let answer = reads.into_iter().map(|read| storage.read(read)).collect();
+            let _ = events.send(Event::Read(id, answer));
+        });
+    }
+
+    fn respond_admin(&mut self, id: RequestId, answer: Answer) {
+        let is_last = answer.is_last();
+        let Some((_, reply)) = self.open.admin.get(&id) else {
+            return;
+        };
+        // A caller that does not keep up is cut off rather than waited for.
+        let is_cut = reply.try_send(answer).is_err();
+        if is_cut || is_last {
+            self.open.admin.remove(&id);
+        }
+        if is_cut && !is_last {
+            self.broker.handle_admin_closed(id);
+        }
+    }
+
+    /// Says so when nothing that somebody waits for is in work any more. What is parked (long polls, joins) is let go.
+    fn drained(&mut self) {
+        if self.open.draining.is_some() && self.open.proposals == 0 && self.open.reads == 0 {
+            self.open.replies.clear();
+            self.open.admin.clear();
+            if let Some(done) = self.open.draining.take() {
+                let _ = done.send(());
+            }
+        }
+    }
+}
