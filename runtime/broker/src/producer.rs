@@ -56,19 +56,6 @@ pub struct Sequenced {
     pub last: i32,
 }
 
-impl Sequenced {
-    /// A batch of `count` records from sequence `first` on.
-    pub fn new(id: i64, epoch: i16, first: i32, last_offset_delta: i32) -> Sequenced {
-        let room = i32::MAX - first;
-        let last = if last_offset_delta <= room {
-            first + last_offset_delta
-        } else {
-            last_offset_delta - room - 1
-        };
-        Sequenced { id, epoch, first, last }
-    }
-}
-
 /// What becomes of a sequenced batch.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Judgement {

@@ -16,7 +16,7 @@ use tidemill_protocol::{
 
 use super::Pending;
 use crate::{
-    batch::{self, Header, Refused},
+    batch::{self, Accepted, Refused},
     config_keys::{MESSAGE_TIMESTAMP_AFTER_MAX_MS, MESSAGE_TIMESTAMP_BEFORE_MAX_MS},
     context::{Context, Requester, Waiter},
     entry::{Command, Produce},
@@ -123,9 +123,8 @@ fn check(ctx: &Context<'_>, topic: Option<&Topic>, data: PartitionProduceData) -
     }
     let settings = ctx.state.settings(topic);
     let records = data.records.ok_or((ErrorCode::INVALID_RECORD, "no records"))?;
-    let batch = records.to_bytes();
-    let header = batch::validate(&batch, settings.batch_bytes_max())?;
-    if settings.is_compacted() && !batch::has_keys(&batch, &header) {
+    let accepted = batch::accept(records.to_bytes(), settings.batch_bytes_max())?;
+    if settings.is_compacted() && !accepted.has_keys {
         return Err((
             ErrorCode::INVALID_RECORD,
             "every record of a compacted topic needs a key",
@@ -134,14 +133,18 @@ fn check(ctx: &Context<'_>, topic: Option<&Topic>, data: PartitionProduceData) -
     if !settings.is_append_time() {
         let before = settings.number(&MESSAGE_TIMESTAMP_BEFORE_MAX_MS);
         let after = settings.number(&MESSAGE_TIMESTAMP_AFTER_MAX_MS);
-        check_time(&header, ctx.now.saturating_sub(before), ctx.now.saturating_add(after))?;
+        check_time(&accepted, ctx.now.saturating_sub(before), ctx.now.saturating_add(after))?;
     }
-    Ok(Produce { log, batch })
+    Ok(Produce {
+        log,
+        batch: accepted.batch.into_bytes(),
+    })
 }
 
-/// Judges by what the header has: the first timestamp and the largest.
-fn check_time(header: &Header, earliest: i64, latest: i64) -> Result<(), Refused> {
-    if header.max_timestamp != -1 && (header.base_timestamp < earliest || latest < header.max_timestamp) {
+/// Records may lie only so far from the broker's time. -1 is "no timestamp".
+fn check_time(accepted: &Accepted, earliest: i64, latest: i64) -> Result<(), Refused> {
+    let max_timestamp = accepted.batch.header().max_timestamp;
+    if max_timestamp != -1 && (accepted.min_timestamp < earliest || latest < max_timestamp) {
         return Err((
             ErrorCode::INVALID_TIMESTAMP,
             "the timestamp is too far from the broker's time",

@@ -1,5 +1,7 @@
 //! The poll loop of a task: read, run, commit, and again.
 use alloc::{boxed::Box, format, string::String, vec::Vec};
+use bytes::Bytes;
+use tidemill_protocol::batch::Batch;
 
 use super::{
     change::{Change, Commit, Outcome, Pause, Progress, Refused, Totals},
@@ -13,7 +15,7 @@ use super::{
     window::Window,
 };
 use crate::{
-    batch::{self, Header},
+    batch,
     context::{self, Context, Reading},
     effect::{Effect, LogId, LogRead, ReadAnswer, ReadError},
     entry::Command,
@@ -455,7 +457,7 @@ fn given_up(plan: &Plan, place: usize) -> Vec<super::run::GiveUp> {
 }
 
 /// The log of an output batch, if the topic takes it.
-fn output_log(state: &State, topic: &str, partition: u32, output: &[u8]) -> Result<LogId, Unacceptable> {
+fn output_log(state: &State, topic: &str, partition: u32, output: &Bytes) -> Result<LogId, Unacceptable> {
     let partition = i32::try_from(partition).unwrap_or(i32::MAX);
     let Some((log, _)) = state.log(topic, partition) else {
         return Err(format!("output {topic}/{partition} does not exist"));
@@ -464,8 +466,7 @@ fn output_log(state: &State, topic: &str, partition: u32, output: &[u8]) -> Resu
         return Err(format!("output {topic} does not exist"));
     };
     let settings = state.settings(topic_state);
-    let header = Header::read(output).filter(|header| header.batch_bytes == output.len());
-    let Some(header) = header else {
+    let Ok(batch) = Batch::parse(output.clone()) else {
         return Err(format!(
             "the host made a malformed record batch for {topic}/{partition}"
         ));
@@ -476,7 +477,7 @@ fn output_log(state: &State, topic: &str, partition: u32, output: &[u8]) -> Resu
             "{topic}/{partition} refuses a batch of {bytes} bytes: max.message.bytes is {most}"
         ));
     }
-    if settings.is_compacted() && !batch::has_keys(output, &header) {
+    if settings.is_compacted() && !batch::has_keys(&batch) {
         return Err(format!(
             "{topic}/{partition} refuses a record without a key: it is compacted"
         ));

@@ -1,21 +1,24 @@
 //! Applying record batches: the producer's sequence, offsets, the broker's timestamp.
 use bytes::Bytes;
-use tidemill_protocol::error_code::ErrorCode;
+use tidemill_protocol::{
+    batch::{Batch, Header},
+    error_code::ErrorCode,
+};
 
 use super::{Appended, State};
 use crate::{
-    batch::Header,
+    batch::sequenced,
     effect::{Append, Changes, LogId},
     entry::{Produce, Stamp},
-    producer::{Judgement, Sequenced},
+    producer::Judgement,
 };
 
 impl State {
     pub(super) fn produce(&mut self, changes: &mut Changes, at: Stamp, part: &Produce) -> Result<Appended, ErrorCode> {
         // A topic deleted while the command was on its way took its logs with it.
         let log = self.logs.get(&part.log).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
-        let header = Header::read(&part.batch).ok_or(ErrorCode::CORRUPT_MESSAGE)?;
-        let Some(sequenced) = header.sequenced() else {
+        let header = Header::parse(&part.batch).map_err(|error| error.error_code())?;
+        let Some(sequenced) = sequenced(&header) else {
             return Ok(self.append(changes, at, part.log, part.batch.clone()));
         };
         let judgement = self.producers.judge(part.log, &sequenced)?;
@@ -44,12 +47,8 @@ impl State {
         let log = &self.logs[&id];
         let topic = self.topics.get_by_id(&log.topic).expect("a log belongs to a topic");
         let is_append_time = self.settings(topic).is_append_time();
-        let batch = if is_append_time {
-            Header::stamp(&batch, at.time)
-        } else {
-            batch
-        };
-        let header = Header::read(&batch).expect("batches are validated before they are proposed");
+        let batch = if is_append_time { stamped(batch, at.time) } else { batch };
+        let header = Header::parse(&batch).expect("batches are validated before they are proposed");
 
         let log = self.logs.get_mut(&id).expect("it was found above");
         let base_offset = log.end;
@@ -78,16 +77,8 @@ impl State {
     }
 }
 
-impl Header {
-    /// What the batch says about its producer, if it is an idempotent one.
-    pub(crate) fn sequenced(&self) -> Option<Sequenced> {
-        (0 <= self.producer_id).then(|| {
-            Sequenced::new(
-                self.producer_id,
-                self.producer_epoch,
-                self.base_sequence,
-                self.last_offset_delta,
-            )
-        })
-    }
+/// The batch with the broker's time instead of its producer's.
+fn stamped(batch: Bytes, time: i64) -> Bytes {
+    let batch = Batch::parse(batch).expect("batches are validated before they are proposed");
+    batch.with_append_time(time).into_bytes()
 }

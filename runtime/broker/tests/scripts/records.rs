@@ -11,7 +11,6 @@ use std::error::Error;
 
 use bytes::Bytes;
 use goldenscript::Command;
-use tidemill_broker::batch::{HEADER_BYTES, Header, build};
 use tidemill_protocol::{
     api::{
         Response,
@@ -27,6 +26,7 @@ use tidemill_protocol::{
         offset_for_leader_epoch::{OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopic},
         produce::{PartitionProduceData, ProduceRequest, TopicProduceData},
     },
+    batch::{Builder, Producer, batches},
     error_code::ErrorCode,
     records::Records,
 };
@@ -86,17 +86,17 @@ fn produce(world: &mut World, command: &Command) -> Done {
     for part in words.split(|word| *word == "and") {
         let (at, values) = part.split_first().ok_or("TOPIC/PARTITION?")?;
         let (name, index) = place(at)?;
-        let records: Vec<_> = values
-            .iter()
-            .map(|value| (key.clone().into_bytes(), Some(value.as_bytes().to_vec())))
-            .collect();
-        let mut batch = build(&records, time).to_vec();
-        if is_keyless {
-            batch = without_keys(&values.iter().map(|value| value.as_bytes()).collect::<Vec<_>>(), time);
+        let mut builder = Builder::new();
+        builder.producer(Producer {
+            id: pid,
+            epoch,
+            base_sequence: sequence,
+        });
+        for value in values {
+            let key = (!is_keyless).then_some(key.as_bytes());
+            builder.append(time, key, Some(value.as_bytes()), []);
         }
-        batch[43..51].copy_from_slice(&pid.to_be_bytes());
-        batch[51..53].copy_from_slice(&epoch.to_be_bytes());
-        batch[53..57].copy_from_slice(&sequence.to_be_bytes());
+        let mut batch = builder.finish().to_vec();
         match damage.as_str() {
             "count" => batch[60] += 1,
             "magic" => batch[16] = 1,
@@ -137,24 +137,6 @@ fn produce(world: &mut World, command: &Command) -> Done {
         world.forget_answer();
     }
     Ok(())
-}
-
-/// A batch of records without keys.
-fn without_keys(values: &[&[u8]], time: i64) -> Vec<u8> {
-    let keyed: Vec<_> = values.iter().map(|_| (Vec::new(), Some(Vec::new()))).collect();
-    let mut batch = build(&keyed, time)[..HEADER_BYTES].to_vec();
-    for (delta, value) in values.iter().enumerate() {
-        // Lengths and deltas of scripts are below 64, so that every varint is one byte.
-        let zigzag = |number: usize| u8::try_from(number * 2).unwrap();
-        let mut record = vec![0, 0, zigzag(delta), 1, zigzag(value.len())];
-        record.extend_from_slice(value);
-        record.push(0);
-        batch.push(zigzag(record.len()));
-        batch.extend_from_slice(&record);
-    }
-    let length = i32::try_from(batch.len() - 12).unwrap();
-    batch[8..12].copy_from_slice(&length.to_be_bytes());
-    batch
 }
 
 fn fetch(world: &mut World, command: &Command) -> Done {
@@ -580,53 +562,21 @@ pub fn outcome(error: ErrorCode, fine: String) -> String {
     if error.is_ok() { fine } else { format!("{error:?}") }
 }
 
-/// Offsets and values of all records; commit records print as their length.
+/// Offsets and values of all records; what is not text prints as its length.
 fn records(records: &Records) -> String {
-    let mut rest = &records.to_bytes()[..];
     let mut shown = Vec::new();
-    while let Some(header) = Header::read(rest) {
-        let base = i64::from_be_bytes(rest[..8].try_into().unwrap());
-        assert_eq!(
-            crc32c::crc32c(&rest[21..header.batch_bytes]),
-            header.crc,
-            "batches are served with their checksums right"
-        );
-        let mut body = &rest[HEADER_BYTES..header.batch_bytes];
-        for delta in 0..header.count {
-            let value = record_value(&mut body);
-            let value = value.map_or("null".into(), |value| match std::str::from_utf8(value) {
-                Ok(text) if !text.contains('\0') => text.to_owned(),
-                _ => format!("({} bytes)", value.len()),
-            });
-            shown.push(format!("{}:{value}", base + i64::from(delta)));
+    for batch in batches(records) {
+        let payload = batch.unwrap().payload(usize::MAX).unwrap();
+        for record in payload.records() {
+            let record = record.unwrap();
+            let value = record
+                .value
+                .map_or("null".into(), |value| match std::str::from_utf8(value) {
+                    Ok(text) if !text.contains('\0') => text.to_owned(),
+                    _ => format!("({} bytes)", value.len()),
+                });
+            shown.push(format!("{}:{value}", record.offset));
         }
-        rest = &rest[header.batch_bytes..];
     }
     shown.join(" ")
-}
-
-fn record_value<'a>(body: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let length = usize::try_from(varint(body)).unwrap();
-    let mut record = &body[..length];
-    *body = &body[length..];
-    record = &record[1..];
-    varint(&mut record);
-    varint(&mut record);
-    let key = usize::try_from(varint(&mut record)).unwrap_or(0);
-    record = &record[key..];
-    let value = usize::try_from(varint(&mut record)).ok()?;
-    Some(&record[..value])
-}
-
-fn varint(from: &mut &[u8]) -> i64 {
-    let mut raw: u64 = 0;
-    for shift in (0..64).step_by(7) {
-        let byte = from[0];
-        *from = &from[1..];
-        raw |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            break;
-        }
-    }
-    (raw >> 1).cast_signed() ^ -(raw & 1).cast_signed()
 }

@@ -15,7 +15,6 @@ use bytes::Bytes;
 use goldenscript::Command;
 use tidemill_broker::{
     Broker, Config, Entry, RequestContext, State,
-    batch::Header,
     context::{ConnectionId, Refusal},
     effect::{
         Append, Changes, Effect, Found, LogId, LogRead, ProposalId, ReadError, RequestId, RetentionQuery, Row, Table,
@@ -374,7 +373,7 @@ impl Store {
             .iter()
             .find(|append| timestamp <= append.max_timestamp)?;
         // Batches of these scripts have one timestamp.
-        let header = Header::read(&batch.batch).unwrap();
+        let header = tidemill_protocol::batch::Header::parse(&batch.batch).unwrap();
         Some(Found {
             offset: batch.base_offset,
             timestamp: header.max_timestamp,
