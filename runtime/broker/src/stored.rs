@@ -53,12 +53,13 @@ impl Writer {
     }
 
     /// A count or length.
-    pub fn count(&mut self, mut count: usize) {
-        while count >= 0x80 {
-            self.tail.push((count & 0x7f) as u8 | 0x80);
-            count >>= 7;
+    pub fn count(&mut self, count: usize) {
+        let mut rest = count;
+        while 0x80 <= rest {
+            self.tail.push(low_bits(rest) | 0x80);
+            rest >>= 7;
         }
-        self.tail.push((count & 0x7f) as u8);
+        self.tail.push(low_bits(rest));
     }
 
     /// Raw bytes that may be shared instead of copied.
@@ -89,6 +90,10 @@ impl Writer {
             Err(chunks) => chunks.concat().into(),
         }
     }
+}
+
+fn low_bits(number: usize) -> u8 {
+    u8::try_from(number & 0x7f).expect("seven bits fit")
 }
 
 /// Reads kept values, slicing what it is given.

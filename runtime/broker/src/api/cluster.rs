@@ -24,7 +24,6 @@ pub fn api_versions() -> ApiVersionsResponse {
             api_key: api.key.number(),
             min_version: api.min,
             max_version: api.max,
-            ..ApiVersion::default()
         })
         .collect();
     ApiVersionsResponse {
@@ -101,7 +100,6 @@ pub(crate) fn find_coordinator(
             port,
             error_code,
             error_message: error_message.clone(),
-            ..Coordinator::default()
         })
         .collect();
     FindCoordinatorResponse {

@@ -40,7 +40,6 @@ pub(crate) fn handle(ctx: &mut Context<'_>, from: Requester, request: DeleteReco
         response.topics.push(DeleteRecordsTopicResult {
             name: topic.name,
             partitions: results,
-            ..Default::default()
         });
     }
     if trims.is_empty() {

@@ -251,6 +251,5 @@ fn synonym(name: &str, value: &str, source: i8) -> DescribeConfigsSynonym {
         name: name.into(),
         value: Some(value.into()),
         source,
-        ..DescribeConfigsSynonym::default()
     }
 }

@@ -268,12 +268,13 @@ impl Fetch {
         for (index, wanted) in self.wanted.iter().enumerate() {
             let mut data = self.partition(state, wanted);
             match read.remove(&index) {
-                Some(Ok(records)) if data.error_code.is_ok() => {
-                    // Storage's bounds are soft; the sum of them is held here, but for the first.
-                    if bytes == 0 || bytes + records.len() <= self.bytes_max {
-                        bytes += records.len();
-                        data.records = Some(records);
-                    }
+                // Storage's bounds are soft; the sum of them is held here, but for the first.
+                Some(Ok(records))
+                    if data.error_code.is_ok()
+                        && (bytes == 0 || records.len() <= self.bytes_max.saturating_sub(bytes)) =>
+                {
+                    bytes += records.len();
+                    data.records = Some(records);
                 }
                 Some(Err(ReadError::Gone)) => data.error_code = ErrorCode::OFFSET_OUT_OF_RANGE,
                 Some(Err(ReadError::Failed)) => data.error_code = ErrorCode::KAFKA_STORAGE_ERROR,

@@ -30,7 +30,6 @@ pub(crate) fn handle(state: &State, version: i16, request: OffsetFetchRequest) -
             .map(|topic| OffsetFetchRequestTopics {
                 name: topic.name,
                 partition_indexes: topic.partition_indexes,
-                ..Default::default()
             })
             .collect()
     });
@@ -93,7 +92,6 @@ fn asked_topic(state: &State, group: &str, asked: OffsetFetchRequestTopics) -> O
     OffsetFetchResponseTopics {
         partitions: partitions.collect(),
         name: asked.name,
-        ..Default::default()
     }
 }
 
@@ -109,11 +107,7 @@ fn all_topics(state: &State, group: &str) -> Vec<OffsetFetchResponseTopics> {
     }
     topics
         .into_iter()
-        .map(|(name, partitions)| OffsetFetchResponseTopics {
-            name,
-            partitions,
-            ..Default::default()
-        })
+        .map(|(name, partitions)| OffsetFetchResponseTopics { name, partitions })
         .collect()
 }
 

@@ -3,7 +3,7 @@
 //! A [`world::World`] stands in for the journal, the storage and the clock. Every subject has its own file of commands here: `run` takes a
 //! command if it knows it, `show` prints a response if it knows it. To add a command, add it to the subject's file; to add a subject, add its
 //! file to [`SUBJECTS`]. `UPDATE_GOLDENFILES=1 cargo test -p tidemill-broker --test scripts` writes the expected output.
-#![allow(clippy::unwrap_used, unreachable_pub, reason = "a test binary")]
+#![allow(clippy::unwrap_used, unreachable_pub, clippy::print_stdout, reason = "a test binary")]
 
 mod groups;
 mod modules;

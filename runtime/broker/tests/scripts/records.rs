@@ -115,12 +115,10 @@ fn produce(world: &mut World, command: &Command) -> Done {
         let data = PartitionProduceData {
             index,
             records: Some(Records::from(Bytes::from(batch))),
-            ..Default::default()
         };
         topic_data.push(TopicProduceData {
             name,
             partition_data: vec![data],
-            ..Default::default()
         });
     }
     world.request(
@@ -130,7 +128,6 @@ fn produce(world: &mut World, command: &Command) -> Done {
             acks,
             timeout_ms: 1000,
             topic_data,
-            ..Default::default()
         },
     );
     if acks == 0 {
@@ -171,7 +168,6 @@ fn fetch(world: &mut World, command: &Command) -> Done {
             topic,
             topic_id,
             partitions: vec![partition],
-            ..Default::default()
         });
     }
     args.reject_next()?;
@@ -192,12 +188,10 @@ fn list_offsets(world: &mut World, command: &Command) -> Done {
             partition_index,
             timestamp,
             current_leader_epoch,
-            ..Default::default()
         };
         request.topics.push(ListOffsetsTopic {
             name,
             partitions: vec![partition],
-            ..Default::default()
         });
     }
     args.reject_next()?;
@@ -219,7 +213,6 @@ fn leader_epoch(world: &mut World, command: &Command) -> Done {
         request.topics.push(OffsetForLeaderTopic {
             topic,
             partitions: vec![partition],
-            ..Default::default()
         });
     }
     args.reject_next()?;
@@ -235,12 +228,10 @@ fn delete_records(world: &mut World, command: &Command) -> Done {
         let partition = DeleteRecordsPartition {
             partition_index,
             offset,
-            ..Default::default()
         };
         request.topics.push(DeleteRecordsTopic {
             name,
             partitions: vec![partition],
-            ..Default::default()
         });
     }
     args.reject_next()?;
@@ -265,12 +256,10 @@ fn commit(world: &mut World, command: &Command) -> Done {
             committed_offset,
             committed_leader_epoch,
             committed_metadata: metadata.clone(),
-            ..OffsetCommitRequestPartition::default()
         };
         request.topics.push(OffsetCommitRequestTopic {
             name,
             partitions: vec![partition],
-            ..Default::default()
         });
     }
     args.reject_next()?;
@@ -288,7 +277,6 @@ fn offsets(world: &mut World, command: &Command) -> Done {
         topics.push(OffsetFetchRequestTopics {
             name,
             partition_indexes: vec![partition],
-            ..Default::default()
         });
     }
     args.reject_next()?;
@@ -298,7 +286,6 @@ fn offsets(world: &mut World, command: &Command) -> Done {
             let older = |topic: OffsetFetchRequestTopics| OffsetFetchRequestTopic {
                 name: topic.name,
                 partition_indexes: topic.partition_indexes,
-                ..Default::default()
             };
             topics.into_iter().map(older).collect()
         });
@@ -335,15 +322,8 @@ fn delete_offsets(world: &mut World, command: &Command) -> Done {
     };
     while let Some(at) = args.next_pos() {
         let (name, partition_index) = place(at)?;
-        let partitions = vec![OffsetDeleteRequestPartition {
-            partition_index,
-            ..Default::default()
-        }];
-        request.topics.push(OffsetDeleteRequestTopic {
-            name,
-            partitions,
-            ..Default::default()
-        });
+        let partitions = vec![OffsetDeleteRequestPartition { partition_index }];
+        request.topics.push(OffsetDeleteRequestTopic { name, partitions });
     }
     args.reject_next()?;
     world.request(0, request);

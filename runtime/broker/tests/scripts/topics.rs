@@ -66,7 +66,6 @@ fn create(world: &mut World, command: &Command) -> Done {
         configs.push(CreatableTopicConfig {
             name: name.into(),
             value: Some(value.into()),
-            ..Default::default()
         });
     }
     let mut topics = Vec::new();
@@ -99,7 +98,6 @@ fn delete(world: &mut World, command: &Command) -> Done {
             DeleteTopicState {
                 name: None,
                 topic_id: world.topic_id(name),
-                ..Default::default()
             }
         } else {
             DeleteTopicState {
@@ -129,7 +127,6 @@ fn partitions(world: &mut World, command: &Command) -> Done {
         name,
         count,
         assignments: None,
-        ..Default::default()
     }];
     world.request(
         3,
@@ -152,7 +149,6 @@ fn metadata(world: &mut World, command: &Command) -> Done {
             Some(name) => MetadataRequestTopic {
                 topic_id: world.topic_id(name),
                 name: None,
-                ..Default::default()
             },
             None => MetadataRequestTopic {
                 name: Some(name.into()),
@@ -199,7 +195,6 @@ fn coordinator(world: &mut World, command: &Command) -> Done {
             key,
             key_type,
             coordinator_keys,
-            ..Default::default()
         },
     );
     Ok(())
@@ -228,7 +223,6 @@ fn configs(world: &mut World, command: &Command) -> Done {
         resource_type,
         resource_name,
         configuration_keys,
-        ..Default::default()
     }];
     world.request(
         4,
@@ -249,7 +243,6 @@ fn alter(world: &mut World, command: &Command) -> Done {
         configs.push(alter_configs::AlterableConfig {
             name: name.into(),
             value: Some(value.into()),
-            ..Default::default()
         });
     }
     args.reject_next()?;
@@ -257,7 +250,6 @@ fn alter(world: &mut World, command: &Command) -> Done {
         resource_type,
         resource_name,
         configs,
-        ..Default::default()
     }];
     world.request(
         2,
@@ -286,7 +278,6 @@ fn set(world: &mut World, command: &Command) -> Done {
             name: name.into(),
             config_operation,
             value: Some(value.into()),
-            ..Default::default()
         });
     }
     args.reject_next()?;
@@ -294,14 +285,12 @@ fn set(world: &mut World, command: &Command) -> Done {
         resource_type,
         resource_name,
         configs,
-        ..Default::default()
     }];
     world.request(
         1,
         IncrementalAlterConfigsRequest {
             resources,
             validate_only,
-            ..Default::default()
         },
     );
     Ok(())
