@@ -38,7 +38,7 @@ impl Default for Config {
             advertised_port: 9092,
             auto_create_topics: true,
             default_partitions: 4,
-            group_initial_rebalance_delay_ms: 3000,
+            group_initial_rebalance_delay_ms: 500,
             group_session_timeout_ms: (6_000, 1_800_000),
             group_heartbeat_interval_ms: 5_000,
             group_consumer_session_timeout_ms: 45_000,

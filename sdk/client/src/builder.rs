@@ -74,7 +74,10 @@ impl ClientBuilder {
     /// Adds addresses `host:port` to find the cluster by, separated by commas. The other brokers are learned from them.
     #[must_use]
     pub fn bootstrap(mut self, addresses: &str) -> ClientBuilder {
-        let addresses = addresses.split(',').map(str::trim).filter(|address| !address.is_empty());
+        let addresses = addresses
+            .split(',')
+            .map(str::trim)
+            .filter(|address| !address.is_empty());
         self.bootstrap.extend(addresses.map(str::to_owned));
         self
     }

@@ -147,7 +147,10 @@ impl Inner {
                 Err(other) => return Err(other),
             }
         }
-        Err(Error::Unreachable { addresses: self.bootstrap.join(", "), reason })
+        Err(Error::Unreachable {
+            addresses: self.bootstrap.join(", "),
+            reason,
+        })
     }
 
     /// Any broker: one with a live connection, else the next of those known, in an order that changes.
@@ -173,7 +176,8 @@ impl Inner {
     /// A broker by its id.
     pub(crate) fn broker(&self, node: i32) -> Result<Arc<Broker>> {
         let address = self.cluster().nodes.get(&node).map(|node| node.address.clone());
-        let address = address.ok_or_else(|| Error::disconnected(format_args!("node {node} is not known"), Reach::NotSent))?;
+        let address =
+            address.ok_or_else(|| Error::disconnected(format_args!("node {node} is not known"), Reach::NotSent))?;
         Ok(self.broker_at(&address))
     }
 
@@ -219,7 +223,11 @@ impl Inner {
     }
 
     /// Asks for topics, for all with `None`. Returns the errors of those that have one.
-    pub(crate) async fn refresh(&self, topics: Option<Vec<MetadataRequestTopic>>, create: AutoCreate) -> Result<Vec<Error>> {
+    pub(crate) async fn refresh(
+        &self,
+        topics: Option<Vec<MetadataRequestTopic>>,
+        create: AutoCreate,
+    ) -> Result<Vec<Error>> {
         let request = MetadataRequest {
             topics,
             allow_auto_topic_creation: create == AutoCreate::Allowed,
@@ -249,11 +257,17 @@ impl Inner {
         self.retry(|| async {
             match self.topic_now(name, create).await {
                 // Retriable in itself, but a topic that nobody creates does not appear.
-                Err(Error::Broker { code: ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, subject, message })
-                    if create == AutoCreate::Denied || TOPIC_APPEARS_WITHIN < started.elapsed() =>
-                {
+                Err(Error::Broker {
+                    code: ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+                    subject,
+                    message,
+                }) if create == AutoCreate::Denied || TOPIC_APPEARS_WITHIN < started.elapsed() => {
                     let message = message.or_else(|| Some("create it with `tidemill topic create`".to_owned()));
-                    Ok(Err(Error::Broker { code: ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, subject, message }))
+                    Ok(Err(Error::Broker {
+                        code: ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+                        subject,
+                        message,
+                    }))
                 }
                 Err(error) => Err(error),
                 Ok(topic) => Ok(Ok(topic)),
@@ -263,7 +277,10 @@ impl Inner {
     }
 
     async fn topic_now(&self, name: &str, create: AutoCreate) -> Result<Arc<Topic>> {
-        let asked = MetadataRequestTopic { name: Some(name.to_owned()), ..Default::default() };
+        let asked = MetadataRequestTopic {
+            name: Some(name.to_owned()),
+            ..Default::default()
+        };
         let errors = self.refresh(Some(vec![asked]), create).await?;
         if let Some(error) = errors.into_iter().next() {
             return Err(error);
@@ -277,7 +294,10 @@ impl Inner {
         if let Some(topic) = self.cluster().topic_by_id(id) {
             return Ok(topic);
         }
-        let asked = MetadataRequestTopic { topic_id: id, name: None };
+        let asked = MetadataRequestTopic {
+            topic_id: id,
+            name: None,
+        };
         let errors = self.refresh(Some(vec![asked]), AutoCreate::Denied).await?;
         if let Some(error) = errors.into_iter().next() {
             return Err(error);
@@ -293,10 +313,21 @@ impl Inner {
 
     /// The broker that leads a partition.
     pub(crate) fn leader(&self, topic: &Topic, partition: i32) -> Result<Arc<Broker>> {
-        let unknown = |code| Error::Broker { code, subject: format!("{}-{partition}", topic.name), message: None };
+        let unknown = |code| Error::Broker {
+            code,
+            subject: format!("{}-{partition}", topic.name),
+            message: None,
+        };
         let index = usize::try_from(partition).unwrap_or(usize::MAX);
-        let partition = topic.partitions.get(index).ok_or_else(|| unknown(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION))?;
-        self.broker(partition.leader.ok_or_else(|| unknown(ErrorCode::LEADER_NOT_AVAILABLE))?)
+        let partition = topic
+            .partitions
+            .get(index)
+            .ok_or_else(|| unknown(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION))?;
+        self.broker(
+            partition
+                .leader
+                .ok_or_else(|| unknown(ErrorCode::LEADER_NOT_AVAILABLE))?,
+        )
     }
 
     /// The broker that coordinates a group.

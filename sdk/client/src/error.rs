@@ -179,15 +179,25 @@ impl Error {
     }
 
     pub(crate) fn disconnected(reason: impl std::fmt::Display, reach: Reach) -> Error {
-        Error::Disconnected { reason: reason.to_string(), reach }
+        Error::Disconnected {
+            reason: reason.to_string(),
+            reach,
+        }
     }
 
     pub(crate) fn timed_out(what: impl Into<String>, after: Duration, reach: Reach) -> Error {
-        Error::TimedOut { what: what.into(), after, reach }
+        Error::TimedOut {
+            what: what.into(),
+            after,
+            reach,
+        }
     }
 
     pub(crate) fn config(key: &'static str, reason: impl Into<String>) -> Error {
-        Error::Config { key, reason: reason.into() }
+        Error::Config {
+            key,
+            reason: reason.into(),
+        }
     }
 }
 
@@ -196,5 +206,9 @@ pub(crate) fn check(code: ErrorCode, message: Option<&str>, subject: impl FnOnce
     if code.is_ok() {
         return Ok(());
     }
-    Err(Error::Broker { code, subject: subject(), message: message.map(str::to_owned) })
+    Err(Error::Broker {
+        code,
+        subject: subject(),
+        message: message.map(str::to_owned),
+    })
 }

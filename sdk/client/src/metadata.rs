@@ -76,10 +76,24 @@ struct Known {
 
 impl Cluster {
     /// Takes brokers and every topic without an error. Topics with one are returned with it.
-    pub(crate) fn update(&mut self, response: MetadataResponse, now: Instant) -> Result<Vec<(MetadataResponseTopic, ErrorCode)>> {
+    pub(crate) fn update(
+        &mut self,
+        response: MetadataResponse,
+        now: Instant,
+    ) -> Result<Vec<(MetadataResponseTopic, ErrorCode)>> {
         let nodes = response.brokers.into_iter().map(|broker| {
-            let host = if broker.host.contains(':') { format!("[{}]", broker.host) } else { broker.host };
-            (broker.node_id, Node { id: broker.node_id, address: format!("{host}:{}", broker.port) })
+            let host = if broker.host.contains(':') {
+                format!("[{}]", broker.host)
+            } else {
+                broker.host
+            };
+            (
+                broker.node_id,
+                Node {
+                    id: broker.node_id,
+                    address: format!("{host}:{}", broker.port),
+                },
+            )
         });
         self.nodes = nodes.collect();
         self.cluster_id = response.cluster_id;
@@ -102,7 +116,9 @@ impl Cluster {
     /// The topic, if it was told of at or after `oldest`.
     pub(crate) fn topic(&self, name: &str, oldest: Option<Instant>) -> Option<Arc<Topic>> {
         let known = self.topics.get(name)?;
-        oldest.is_none_or(|oldest| oldest <= known.since).then(|| known.topic.clone())
+        oldest
+            .is_none_or(|oldest| oldest <= known.since)
+            .then(|| known.topic.clone())
     }
 
     pub(crate) fn topic_by_id(&self, id: TopicId) -> Option<Arc<Topic>> {
@@ -112,7 +128,13 @@ impl Cluster {
     fn learn(&mut self, topic: Topic, now: Instant) {
         self.forget(&topic.name);
         self.names.insert(topic.id, topic.name.clone());
-        self.topics.insert(topic.name.clone(), Known { topic: Arc::new(topic), since: now });
+        self.topics.insert(
+            topic.name.clone(),
+            Known {
+                topic: Arc::new(topic),
+                since: now,
+            },
+        );
     }
 
     /// Makes the next look at a topic ask a broker.
@@ -127,7 +149,10 @@ impl Cluster {
 pub(crate) fn topic_of(topic: MetadataResponseTopic) -> Result<Topic> {
     let name = topic.name.ok_or_else(|| Error::protocol("a topic without a name"))?;
     if PARTITIONS_MAX < topic.partitions.len() {
-        return Err(Error::protocol(format_args!("{name} has {} partitions", topic.partitions.len())));
+        return Err(Error::protocol(format_args!(
+            "{name} has {} partitions",
+            topic.partitions.len()
+        )));
     }
     let partitions = topic.partitions.into_iter().map(|partition| Partition {
         partition: partition.partition_index,
@@ -138,8 +163,20 @@ pub(crate) fn topic_of(topic: MetadataResponseTopic) -> Result<Topic> {
     });
     let mut partitions: Vec<Partition> = partitions.collect();
     partitions.sort_by_key(|partition| partition.partition);
-    if partitions.is_empty() || partitions.iter().zip(0..).any(|(partition, number)| partition.partition != number) {
-        return Err(Error::protocol(format_args!("the partitions of {name} are not numbered from 0 without gaps")));
+    if partitions.is_empty()
+        || partitions
+            .iter()
+            .zip(0..)
+            .any(|(partition, number)| partition.partition != number)
+    {
+        return Err(Error::protocol(format_args!(
+            "the partitions of {name} are not numbered from 0 without gaps"
+        )));
     }
-    Ok(Topic { name, id: topic.topic_id, is_internal: topic.is_internal, partitions })
+    Ok(Topic {
+        name,
+        id: topic.topic_id,
+        is_internal: topic.is_internal,
+        partitions,
+    })
 }

@@ -64,7 +64,11 @@ pub struct Committed {
 
 impl From<i64> for Committed {
     fn from(offset: i64) -> Committed {
-        Committed { offset, leader_epoch: -1, metadata: String::new() }
+        Committed {
+            offset,
+            leader_epoch: -1,
+            metadata: String::new(),
+        }
     }
 }
 
@@ -86,15 +90,26 @@ pub(crate) async fn list(
     for (place, spec) in wanted {
         let topic = client.topic(&place.topic, AutoCreate::Denied).await?;
         let leader = client.leader(&topic, place.partition)?;
-        let (_, topics) = by_leader.entry(leader.address.clone()).or_insert_with(|| (leader, BTreeMap::new()));
-        let partition =
-            ListOffsetsPartition { partition_index: place.partition, timestamp: spec.wire(), ..Default::default() };
+        let (_, topics) = by_leader
+            .entry(leader.address.clone())
+            .or_insert_with(|| (leader, BTreeMap::new()));
+        let partition = ListOffsetsPartition {
+            partition_index: place.partition,
+            timestamp: spec.wire(),
+            ..Default::default()
+        };
         topics.entry(place.topic).or_default().push(partition);
     }
     let mut offsets = BTreeMap::new();
     for (leader, topics) in by_leader.into_values() {
-        let topics = topics.into_iter().map(|(name, partitions)| ListOffsetsTopic { name, partitions });
-        let request = ListOffsetsRequest { replica_id: -1, topics: topics.collect(), ..Default::default() };
+        let topics = topics
+            .into_iter()
+            .map(|(name, partitions)| ListOffsetsTopic { name, partitions });
+        let request = ListOffsetsRequest {
+            replica_id: -1,
+            topics: topics.collect(),
+            ..Default::default()
+        };
         for topic in leader.call(request).await?.topics {
             for partition in topic.partitions {
                 let place = TopicPartition::new(topic.name.clone(), partition.partition_index);
@@ -120,8 +135,14 @@ pub(crate) async fn fetch(
     partitions: Option<&[TopicPartition]>,
 ) -> Result<BTreeMap<TopicPartition, Committed>> {
     let topics = partitions.map(by_topic);
-    let old_form = |(name, partition_indexes)| OffsetFetchRequestTopic { name, partition_indexes };
-    let new_form = |(name, partition_indexes)| OffsetFetchRequestTopics { name, partition_indexes };
+    let old_form = |(name, partition_indexes)| OffsetFetchRequestTopic {
+        name,
+        partition_indexes,
+    };
+    let new_form = |(name, partition_indexes)| OffsetFetchRequestTopics {
+        name,
+        partition_indexes,
+    };
     let request = OffsetFetchRequest {
         group_id: committer.group.clone(),
         topics: topics.clone().map(|topics| topics.into_iter().map(old_form).collect()),
@@ -140,14 +161,27 @@ pub(crate) async fn fetch(
     let mut take = |place: TopicPartition, code, offset, leader_epoch, metadata: Option<String>| {
         check(code, None, || format!("group {}, {place}", committer.group))?;
         if 0 <= offset {
-            found.insert(place, Committed { offset, leader_epoch, metadata: metadata.unwrap_or_default() });
+            found.insert(
+                place,
+                Committed {
+                    offset,
+                    leader_epoch,
+                    metadata: metadata.unwrap_or_default(),
+                },
+            );
         }
         Ok::<(), Error>(())
     };
     for topic in response.topics {
         for p in topic.partitions {
             let place = TopicPartition::new(topic.name.clone(), p.partition_index);
-            take(place, p.error_code, p.committed_offset, p.committed_leader_epoch, p.metadata)?;
+            take(
+                place,
+                p.error_code,
+                p.committed_offset,
+                p.committed_leader_epoch,
+                p.metadata,
+            )?;
         }
     }
     for group in response.groups {
@@ -155,7 +189,13 @@ pub(crate) async fn fetch(
         for topic in group.topics {
             for p in topic.partitions {
                 let place = TopicPartition::new(topic.name.clone(), p.partition_index);
-                take(place, p.error_code, p.committed_offset, p.committed_leader_epoch, p.metadata)?;
+                take(
+                    place,
+                    p.error_code,
+                    p.committed_offset,
+                    p.committed_leader_epoch,
+                    p.metadata,
+                )?;
             }
         }
     }
@@ -181,7 +221,10 @@ pub(crate) async fn commit(
         };
         topics.entry(&place.topic).or_default().push(partition);
     }
-    let topic = |(name, partitions): (&str, _)| OffsetCommitRequestTopic { name: name.to_owned(), partitions };
+    let topic = |(name, partitions): (&str, _)| OffsetCommitRequestTopic {
+        name: name.to_owned(),
+        partitions,
+    };
     let (member_id, epoch) = committer.member.clone().unwrap_or_else(|| (String::new(), -1));
     let request = OffsetCommitRequest {
         group_id: committer.group.clone(),
@@ -194,7 +237,12 @@ pub(crate) async fn commit(
     let response = client.coordinator(&committer.group).await?.call(request).await?;
     for topic in response.topics {
         for partition in topic.partitions {
-            let place = || format!("group {}, {}-{}", committer.group, topic.name, partition.partition_index);
+            let place = || {
+                format!(
+                    "group {}, {}-{}",
+                    committer.group, topic.name, partition.partition_index
+                )
+            };
             check(partition.error_code, None, place)?;
         }
     }

@@ -43,12 +43,18 @@ pub struct Sticky {
 impl Sticky {
     /// Starts at a random partition of each topic.
     pub fn new() -> Sticky {
-        Sticky { random: Random::from_system(), current: BTreeMap::new() }
+        Sticky {
+            random: Random::from_system(),
+            current: BTreeMap::new(),
+        }
     }
 
     /// As [`Sticky::new`], with the same choices for the same seed.
     pub fn with_seed(seed: u64) -> Sticky {
-        Sticky { random: Random::from_seed(seed), current: BTreeMap::new() }
+        Sticky {
+            random: Random::from_seed(seed),
+            current: BTreeMap::new(),
+        }
     }
 }
 

@@ -13,7 +13,9 @@ pub(crate) struct Random {
 
 impl Random {
     pub(crate) fn from_seed(seed: u64) -> Random {
-        Random { state: AtomicU64::new(seed) }
+        Random {
+            state: AtomicU64::new(seed),
+        }
     }
 
     /// A seed of the operating system, by way of the keys every hash map gets.
@@ -39,7 +41,14 @@ impl Random {
         let high = (self.next_u64() & !0xf000) | 0x4000;
         let low = (self.next_u64() & !(0b11 << 62)) | (0b10 << 62);
         let hex = format!("{high:016x}{low:016x}");
-        format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+        format!(
+            "{}-{}-{}-{}-{}",
+            &hex[..8],
+            &hex[8..12],
+            &hex[12..16],
+            &hex[16..20],
+            &hex[20..]
+        )
     }
 }
 

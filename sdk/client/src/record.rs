@@ -16,7 +16,10 @@ pub struct TopicPartition {
 impl TopicPartition {
     /// Names a partition.
     pub fn new(topic: impl Into<String>, partition: i32) -> TopicPartition {
-        TopicPartition { topic: topic.into(), partition }
+        TopicPartition {
+            topic: topic.into(),
+            partition,
+        }
     }
 }
 
@@ -62,7 +65,10 @@ pub struct Record {
 impl Record {
     /// An empty record for a topic.
     pub fn to(topic: impl Into<String>) -> Record {
-        Record { topic: topic.into(), ..Record::default() }
+        Record {
+            topic: topic.into(),
+            ..Record::default()
+        }
     }
 
     /// Sets the key.
@@ -82,7 +88,10 @@ impl Record {
     /// Adds a header behind those there are.
     #[must_use]
     pub fn header(mut self, key: impl Into<String>, value: impl Into<Bytes>) -> Record {
-        self.headers.push(Header { key: key.into(), value: Some(value.into()) });
+        self.headers.push(Header {
+            key: key.into(),
+            value: Some(value.into()),
+        });
         self
     }
 
@@ -106,7 +115,11 @@ impl Record {
         const RECORD_OVERHEAD: usize = 36;
         const HEADER_OVERHEAD: usize = 10;
         let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
-        let headers: usize = self.headers.iter().map(|h| h.key.len() + length(&h.value) + HEADER_OVERHEAD).sum();
+        let headers: usize = self
+            .headers
+            .iter()
+            .map(|h| h.key.len() + length(&h.value) + HEADER_OVERHEAD)
+            .sum();
         RECORD_OVERHEAD + length(&self.key) + length(&self.value) + headers
     }
 }

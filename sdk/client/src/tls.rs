@@ -84,7 +84,9 @@ impl Tls {
     fn roots(&self) -> Result<rustls::RootCertStore> {
         let mut roots = rustls::RootCertStore::empty();
         for certificate in self.ca()?.certificates()? {
-            roots.add(certificate).map_err(|e| Error::tls(format!("the certificate authority: {e}")))?;
+            roots
+                .add(certificate)
+                .map_err(|e| Error::tls(format!("the certificate authority: {e}")))?;
         }
         Ok(roots)
     }

@@ -230,7 +230,6 @@ fn listed(name: &str, seat: &Seat) -> ListedGroup {
         protocol_type: protocol_type.into(),
         group_state: group_state.into(),
         group_type: group_type.into(),
-        ..ListedGroup::default()
     }
 }
 
@@ -293,7 +292,6 @@ fn describe_consumer(
         assignment: describe_assignment(&member.assigned, topics),
         target_assignment: describe_assignment(&member.target, topics),
         member_type: 1,
-        ..consumer_group_describe::Member::default()
     };
     consumer_group_describe::DescribedGroup {
         group_id,
@@ -313,11 +311,9 @@ fn describe_assignment(partitions: &Partitions, topics: &Topics) -> consumer_gro
             topic_id: *id,
             topic_name: topics.get_by_id(id).map(|topic| topic.name.clone()).unwrap_or_default(),
             partitions: partitions.iter().copied().collect(),
-            ..consumer_group_describe::TopicPartitions::default()
         });
     consumer_group_describe::Assignment {
         topic_partitions: topic_partitions.collect(),
-        ..consumer_group_describe::Assignment::default()
     }
 }
 

@@ -142,6 +142,7 @@ impl Turn<'_, '_> {
     pub(super) fn refused(&mut self, refusal: Refusal) {
         let flying = self.seat.flying.take().unwrap_or_default();
         self.seat.dirty.get_or_insert_default().extend(flying);
+        self.seat.consumer.told.clear();
         let landing = mem::take(&mut self.seat.landing);
         for (to, response) in landing.into_iter().chain(mem::take(&mut self.seat.waiting)) {
             self.ctx.respond(to, super::describe::unavailable(response));
@@ -158,22 +159,19 @@ impl Turn<'_, '_> {
             self.settle_modules();
         }
         let seat = &mut *self.seat;
-        if seat.flying.is_none() && !self.timers.is_set(self.name, &Alarm::Retry) {
-            if let Some(dirty) = seat.dirty.take() {
-                let members: Vec<_> = dirty.iter().map(|id| (id.clone(), seat.body.member(id))).collect();
-                let put = Put {
-                    group: self.name.into(),
-                    header: seat.body.header(),
-                    members,
-                };
-                seat.flying = Some(dirty);
-                seat.kept = true;
-                seat.landing.append(&mut seat.waiting);
-                self.ctx.propose(
-                    Command::Group(Change::Put(put)),
-                    ProposalWaiter::Group(Waiter::Put(self.name.into())),
-                );
-            }
+        let may_propose = seat.flying.is_none() && !self.timers.is_set(self.name, &Alarm::Retry);
+        if let Some(dirty) = seat.dirty.take_if(|_| may_propose) {
+            let members: Vec<_> = dirty.iter().map(|id| (id.clone(), seat.body.member(id))).collect();
+            let put = Put {
+                group: self.name.into(),
+                header: seat.body.header(),
+                members,
+            };
+            seat.flying = Some(dirty);
+            seat.kept = true;
+            seat.landing.append(&mut seat.waiting);
+            let waiter = ProposalWaiter::Group(Waiter::Put(self.name.into()));
+            self.ctx.propose(Command::Group(Change::Put(put)), waiter);
         }
         let seat = &mut *self.seat;
         if seat.dirty.is_some() {

@@ -234,3 +234,6 @@ fn committed(topic: Uuid, partition: i32, offset: i64) -> CommittedOffset {
         metadata: String::new(),
     }
 }
+
+#[cfg(test)]
+mod tests;

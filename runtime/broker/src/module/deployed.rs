@@ -262,10 +262,16 @@ impl Deployed {
         let Some(member) = self.members.get_mut(index).filter(|member| member.nonce == nonce) else {
             return;
         };
+        let before = (member.epoch, member.assigned.clone());
         if member.hear(ctx.now, call, response) == Heard::Fenced {
             self.tasks.retain(|_, task| task.member != index);
         }
+        let has_changed = before != (member.epoch, member.assigned.clone());
         self.settle(ctx, tickets);
+        // An answer without news is waited for until the next timeout, so that nobody can make this go round at once.
+        if has_changed {
+            self.poll_members(ctx, tickets);
+        }
     }
 
     /// The group does not accept what a member wanted to commit.
@@ -483,7 +489,7 @@ impl Deployed {
             return;
         }
         for wait in self.waits.drain(..) {
-            let message = format!("{} members own {} tasks", self.members.len(), self.tasks.len());
+            let message = format!("members: {}, tasks: {}", self.members.len(), self.tasks.len());
             ctx.respond_admin(
                 wait,
                 Answer::Progress {

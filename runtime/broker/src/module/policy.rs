@@ -93,15 +93,17 @@ impl Plan {
 
     /// Takes note of a commit up to these positions.
     pub(super) fn committed(&mut self, positions: &[i64]) {
-        self.attempt = 1;
-        self.last_error = None;
         self.give_up
             .retain(|(source, record)| positions[*source] <= record.offset);
         let done = |cap: &Vec<i64>| positions.iter().zip(cap).all(|(position, end)| end <= position);
         while self.caps.last().is_some_and(done) {
             self.caps.pop();
         }
+        // What is left of a part has been delivered before.
+        self.attempt = self.attempt.saturating_add(1);
         if self.caps.is_empty() {
+            self.attempt = 1;
+            self.last_error = None;
             self.timed_out = false;
             self.exhausted = false;
         }

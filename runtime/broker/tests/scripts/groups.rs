@@ -147,7 +147,6 @@ fn join(world: &mut World, command: &Command) -> Output {
     let protocol = |name| JoinGroupRequestProtocol {
         name,
         metadata: says.clone().into(),
-        ..JoinGroupRequestProtocol::default()
     };
     let request = JoinGroupRequest {
         group_id: args.next_pos().ok_or("group?")?.into(),
@@ -181,7 +180,6 @@ fn sync(world: &mut World, command: &Command) -> Output {
         request.assignments.push(SyncGroupRequestAssignment {
             member_id: member_id(member),
             assignment: share.to_string().into(),
-            ..SyncGroupRequestAssignment::default()
         });
     }
     args.reject_next()?;
@@ -196,7 +194,6 @@ fn heartbeat(world: &mut World, command: &Command) -> Output {
         member_id: member_id(args.next_pos().ok_or("member?")?),
         generation_id: args.next_pos().ok_or("generation?")?.parse()?,
         group_instance_id: args.take_key("instance").map(String::from),
-        ..HeartbeatRequest::default()
     };
     args.reject_next()?;
     world.request(4, request);
@@ -246,7 +243,6 @@ fn consume(world: &mut World, command: &Command) -> Output {
         subscribed_topic_regex: args.take_key("regex").map(String::from),
         server_assignor: args.take_key("assignor").map(String::from),
         topic_partitions: owned.transpose()?.or_else(|| (member_epoch == 0).then(Vec::new)),
-        ..ConsumerGroupHeartbeatRequest::default()
     };
     args.reject_next()?;
     world.request(version, request);
@@ -260,7 +256,6 @@ fn owned_partitions(world: &World, text: &str) -> Result<Vec<TopicPartitions>, B
         owned.push(TopicPartitions {
             topic_id: world.topic_id(topic),
             partitions: partitions.split('/').map(str::parse).collect::<Result<_, _>>()?,
-            ..TopicPartitions::default()
         });
     }
     Ok(owned)
@@ -352,7 +347,6 @@ fn list_groups(world: &mut World, command: &Command) -> Output {
     let request = ListGroupsRequest {
         states_filter: list(args.take_key("states").unwrap_or("")),
         types_filter: list(args.take_key("types").unwrap_or("")),
-        ..ListGroupsRequest::default()
     };
     args.reject_next()?;
     world.request(5, request);

@@ -6,7 +6,9 @@
 #![allow(clippy::unwrap_used, unreachable_pub, clippy::print_stdout, reason = "a test binary")]
 
 mod groups;
+mod guest;
 mod modules;
+mod modules_fold;
 mod records;
 mod topics;
 mod world;

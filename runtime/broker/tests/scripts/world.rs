@@ -148,7 +148,7 @@ impl World {
         for (id, answered) in std::mem::take(&mut self.responses) {
             let text = match &answered {
                 Answered::Kafka(response) => show(response).unwrap_or_else(|| format!("{response:?}")),
-                Answered::Admin(answer) => format!("{answer:?}"),
+                Answered::Admin(answer) => crate::modules::show_answer(answer),
             };
             if id < self.first_request {
                 write!(output, "#{id} ").unwrap();
@@ -206,6 +206,11 @@ impl World {
             Effect::Unload(version) => self.print(&format!("unload: {} {}", version.module, version.label)),
             Effect::Note(text) => self.print(&format!("note: {text}")),
         }
+    }
+
+    /// Whether proposals are held back.
+    pub fn holds(&self) -> bool {
+        !self.held.is_empty()
     }
 
     fn commit_next(&mut self) -> bool {
@@ -319,6 +324,10 @@ impl Store {
                 Some(value) => drop(self.rows.insert((row.table, row.key.clone()), value.clone())),
                 None => drop(self.rows.remove(&(row.table, row.key.clone()))),
             }
+        }
+        for (table, prefix) in &changes.cleared {
+            self.rows
+                .retain(|(other, key), _| other != table || !key.starts_with(prefix));
         }
         for (log, start) in &changes.log_starts {
             self.logs

@@ -89,24 +89,43 @@ impl Admin {
     async fn describe_group_once(&self, group: &str) -> Result<GroupDescription> {
         match self.describe_consumer_group(group).await {
             // Not of that protocol, or a broker that does not speak it.
-            Err(Error::Broker { code: ErrorCode::GROUP_ID_NOT_FOUND, .. } | Error::UnsupportedApi { .. }) => {
-                self.describe_classic_group(group).await
-            }
+            Err(
+                Error::Broker {
+                    code: ErrorCode::GROUP_ID_NOT_FOUND,
+                    ..
+                }
+                | Error::UnsupportedApi { .. },
+            ) => self.describe_classic_group(group).await,
             described => described,
         }
     }
 
     async fn describe_consumer_group(&self, group: &str) -> Result<GroupDescription> {
-        let request = ConsumerGroupDescribeRequest { group_ids: vec![group.to_owned()], ..Default::default() };
+        let request = ConsumerGroupDescribeRequest {
+            group_ids: vec![group.to_owned()],
+            ..Default::default()
+        };
         let response = self.client.coordinator(group).await?.call(request).await?;
-        let described = response.groups.into_iter().next().ok_or_else(|| Error::protocol("no group"))?;
-        check(described.error_code, described.error_message.as_deref(), || format!("group {group}"))?;
+        let described = response
+            .groups
+            .into_iter()
+            .next()
+            .ok_or_else(|| Error::protocol("no group"))?;
+        check(described.error_code, described.error_message.as_deref(), || {
+            format!("group {group}")
+        })?;
         let members = described.members.into_iter().map(|member| GroupMember {
             member_id: member.member_id,
             instance_id: member.instance_id,
             client_id: member.client_id,
             client_host: member.client_host,
-            assignment: places(member.assignment.topic_partitions.into_iter().map(|t| (t.topic_name, t.partitions))),
+            assignment: places(
+                member
+                    .assignment
+                    .topic_partitions
+                    .into_iter()
+                    .map(|t| (t.topic_name, t.partitions)),
+            ),
         });
         Ok(GroupDescription {
             group_id: described.group_id,
@@ -119,10 +138,19 @@ impl Admin {
     }
 
     async fn describe_classic_group(&self, group: &str) -> Result<GroupDescription> {
-        let request = DescribeGroupsRequest { groups: vec![group.to_owned()], ..Default::default() };
+        let request = DescribeGroupsRequest {
+            groups: vec![group.to_owned()],
+            ..Default::default()
+        };
         let response = self.client.coordinator(group).await?.call(request).await?;
-        let described = response.groups.into_iter().next().ok_or_else(|| Error::protocol("no group"))?;
-        check(described.error_code, described.error_message.as_deref(), || format!("group {group}"))?;
+        let described = response
+            .groups
+            .into_iter()
+            .next()
+            .ok_or_else(|| Error::protocol("no group"))?;
+        check(described.error_code, described.error_message.as_deref(), || {
+            format!("group {group}")
+        })?;
         if described.group_state == "Dead" {
             // How versions before 6 say it.
             check(ErrorCode::GROUP_ID_NOT_FOUND, None, || format!("group {group}"))?;
@@ -146,7 +174,9 @@ impl Admin {
 
     /// Deletes a group that has no members, with its committed offsets.
     pub async fn delete_group(&self, group: &str) -> Result<()> {
-        let request = DeleteGroupsRequest { groups_names: vec![group.to_owned()] };
+        let request = DeleteGroupsRequest {
+            groups_names: vec![group.to_owned()],
+        };
         let response = self.client.coordinator(group).await?.call(request).await?;
         for result in response.results {
             check(result.error_code, None, || format!("group {group}"))?;
@@ -157,22 +187,34 @@ impl Admin {
     /// What a group has committed.
     pub async fn group_offsets(&self, group: &str) -> Result<BTreeMap<TopicPartition, Committed>> {
         let committer = nobody(group);
-        self.client.retry(|| offsets::fetch(&self.client, &committer, None)).await
+        self.client
+            .retry(|| offsets::fetch(&self.client, &committer, None))
+            .await
     }
 
     /// Sets committed offsets of a group that has no members.
     pub async fn alter_group_offsets(&self, group: &str, offsets: &BTreeMap<TopicPartition, Committed>) -> Result<()> {
         let committer = nobody(group);
-        self.client.retry(|| offsets::commit(&self.client, &committer, offsets)).await
+        self.client
+            .retry(|| offsets::commit(&self.client, &committer, offsets))
+            .await
     }
 
     /// Forgets committed offsets of a group, for topics that it is not subscribed to.
     pub async fn delete_group_offsets(&self, group: &str, partitions: &[TopicPartition]) -> Result<()> {
-        let topics = offsets::by_topic(partitions).into_iter().map(|(name, numbers)| OffsetDeleteRequestTopic {
-            name,
-            partitions: numbers.into_iter().map(|partition_index| OffsetDeleteRequestPartition { partition_index }).collect(),
-        });
-        let request = OffsetDeleteRequest { group_id: group.to_owned(), topics: topics.collect() };
+        let topics = offsets::by_topic(partitions)
+            .into_iter()
+            .map(|(name, numbers)| OffsetDeleteRequestTopic {
+                name,
+                partitions: numbers
+                    .into_iter()
+                    .map(|partition_index| OffsetDeleteRequestPartition { partition_index })
+                    .collect(),
+            });
+        let request = OffsetDeleteRequest {
+            group_id: group.to_owned(),
+            topics: topics.collect(),
+        };
         let response = self.client.coordinator(group).await?.call(request).await?;
         check(response.error_code, None, || format!("group {group}"))?;
         for topic in response.topics {
@@ -186,12 +228,20 @@ impl Admin {
 }
 
 fn nobody(group: &str) -> Committer {
-    Committer { group: group.to_owned(), member: None, instance_id: None }
+    Committer {
+        group: group.to_owned(),
+        member: None,
+        instance_id: None,
+    }
 }
 
 fn places(topics: impl Iterator<Item = (String, Vec<i32>)>) -> Vec<TopicPartition> {
     let mut places: Vec<_> = topics
-        .flat_map(|(topic, partitions)| partitions.into_iter().map(move |p| TopicPartition::new(topic.clone(), p)))
+        .flat_map(|(topic, partitions)| {
+            partitions
+                .into_iter()
+                .map(move |p| TopicPartition::new(topic.clone(), p))
+        })
         .collect();
     places.sort();
     places
@@ -225,12 +275,16 @@ mod tests {
 
     #[test]
     fn a_classic_assignment_is_read_and_nonsense_is_not() {
-        let bytes = b"\x00\x01\x00\x00\x00\x01\x00\x01t\x00\x00\x00\x02\x00\x00\x00\x05\x00\x00\x00\x02\x00\x00\x00\x00";
+        let bytes =
+            b"\x00\x01\x00\x00\x00\x01\x00\x01t\x00\x00\x00\x02\x00\x00\x00\x05\x00\x00\x00\x02\x00\x00\x00\x00";
         let places = classic_assignment(Bytes::from_static(bytes)).expect("it is well formed");
         assert_eq!(places, [TopicPartition::new("t", 2), TopicPartition::new("t", 5)]);
         for cut in 0..bytes.len() - 4 {
             assert_eq!(classic_assignment(Bytes::from_static(&bytes[..cut])), None);
         }
-        assert_eq!(classic_assignment(Bytes::from_static(b"\x00\x01\x7f\xff\xff\xff")), None);
+        assert_eq!(
+            classic_assignment(Bytes::from_static(b"\x00\x01\x7f\xff\xff\xff")),
+            None
+        );
     }
 }

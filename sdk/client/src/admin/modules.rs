@@ -30,11 +30,28 @@ impl Admin {
     /// Deploys a module, or a new version of one. Progress comes as it is made; the last answer is `done`.
     pub async fn deploy(&self, deploy: Deploy) -> Result<Answers> {
         if COMPONENT_BYTES_MAX < deploy.component.len() {
-            return Err(Error::InvalidArgument(format!("a component of {} bytes", deploy.component.len())));
+            return Err(Error::InvalidArgument(format!(
+                "a component of {} bytes",
+                deploy.component.len()
+            )));
         }
         let component_bytes = deploy.component.len() as u64;
-        let Deploy { manifest, component, digest, wait } = deploy;
-        self.ask(&Call::ModuleDeploy { manifest: Box::new(manifest), component_bytes, digest, wait }, component).await
+        let Deploy {
+            manifest,
+            component,
+            digest,
+            wait,
+        } = deploy;
+        self.ask(
+            &Call::ModuleDeploy {
+                manifest: Box::new(manifest),
+                component_bytes,
+                digest,
+                wait,
+            },
+            component,
+        )
+        .await
     }
 
     /// All modules.
@@ -51,27 +68,52 @@ impl Admin {
 
     /// One module.
     pub async fn module_status(&self, module: &str) -> Result<ModuleStatus> {
-        self.one_module(&Call::ModuleStatus { module: module.to_owned() }).await?.ok_or_else(no_answer)
+        self.one_module(&Call::ModuleStatus {
+            module: module.to_owned(),
+        })
+        .await?
+        .ok_or_else(no_answer)
     }
 
     /// The last `tail` log lines of a module, and with `follow` those to come, until the answers are dropped.
     pub async fn module_logs(&self, module: &str, tail: u32, follow: bool) -> Result<Answers> {
-        self.ask(&Call::ModuleLogs { module: module.to_owned(), follow, tail }, Bytes::new()).await
+        self.ask(
+            &Call::ModuleLogs {
+                module: module.to_owned(),
+                follow,
+                tail,
+            },
+            Bytes::new(),
+        )
+        .await
     }
 
     /// Stops a module; its offsets and state are kept.
     pub async fn pause_module(&self, module: &str, reason: Option<String>) -> Result<()> {
-        self.one_module(&Call::ModulePause { module: module.to_owned(), reason }).await.map(drop)
+        self.one_module(&Call::ModulePause {
+            module: module.to_owned(),
+            reason,
+        })
+        .await
+        .map(drop)
     }
 
     /// Lets a module go on from its committed offsets.
     pub async fn resume_module(&self, module: &str) -> Result<()> {
-        self.one_module(&Call::ModuleResume { module: module.to_owned() }).await.map(drop)
+        self.one_module(&Call::ModuleResume {
+            module: module.to_owned(),
+        })
+        .await
+        .map(drop)
     }
 
     /// Removes a module and its state.
     pub async fn delete_module(&self, module: &str) -> Result<()> {
-        self.one_module(&Call::ModuleDelete { module: module.to_owned() }).await.map(drop)
+        self.one_module(&Call::ModuleDelete {
+            module: module.to_owned(),
+        })
+        .await
+        .map(drop)
     }
 
     /// The node that answers.
@@ -100,9 +142,13 @@ impl Admin {
     /// Sends a call with what follows it.
     async fn ask(&self, call: &Call, body: Bytes) -> Result<Answers> {
         let json = serde_json::to_vec(call).map_err(|e| Error::InvalidArgument(format!("the call: {e}")))?;
-        let length = u32::try_from(json.len()).map_err(|_| Error::InvalidArgument("the call is too long".to_owned()))?;
+        let length =
+            u32::try_from(json.len()).map_err(|_| Error::InvalidArgument("the call is too long".to_owned()))?;
         let connection = self.client.admin_connection().await?;
-        let (mut send, receive) = connection.open_bi().await.map_err(|e| Error::disconnected(e, Reach::NotSent))?;
+        let (mut send, receive) = connection
+            .open_bi()
+            .await
+            .map_err(|e| Error::disconnected(e, Reach::NotSent))?;
         let mut frame = [Bytes::copy_from_slice(&length.to_be_bytes()), Bytes::from(json), body];
         match send.write_all_chunks(&mut frame).await {
             Ok(()) => {
@@ -113,7 +159,12 @@ impl Admin {
             Err(quinn::WriteError::Stopped(_)) => {}
             Err(error) => return Err(Error::disconnected(error, Reach::Unknown)),
         }
-        Ok(Answers { receive, _connection: connection, buffer: Vec::new(), is_over: false })
+        Ok(Answers {
+            receive,
+            _connection: connection,
+            buffer: Vec::new(),
+            is_over: false,
+        })
     }
 }
 
@@ -138,12 +189,17 @@ impl Answers {
         match answer {
             Answer::Done => Ok(None),
             Answer::Error { code, message, hint } => {
-                let kind = serde_json::to_value(code).ok().and_then(|kind| kind.as_str().map(str::to_owned));
+                let kind = serde_json::to_value(code)
+                    .ok()
+                    .and_then(|kind| kind.as_str().map(str::to_owned));
                 let message = match hint {
                     Some(hint) => format!("{message}: {hint}"),
                     None => message,
                 };
-                Err(Error::Refused { kind: kind.unwrap_or_default(), message })
+                Err(Error::Refused {
+                    kind: kind.unwrap_or_default(),
+                    message,
+                })
             }
             answer => Ok(Some(answer)),
         }
@@ -193,9 +249,17 @@ impl Inner {
         if let Some(connection) = kept.as_ref().filter(|connection| connection.close_reason().is_none()) {
             return Ok(connection.clone());
         }
-        let mut last = Error::Unreachable { addresses: String::new(), reason: "none given".to_owned() };
+        let mut last = Error::Unreachable {
+            addresses: String::new(),
+            reason: "none given".to_owned(),
+        };
         for address in self.addresses() {
-            match self.network.endpoints.connect(Protocol::Admin, &address, self.network.connect_timeout).await {
+            match self
+                .network
+                .endpoints
+                .connect(Protocol::Admin, &address, self.network.connect_timeout)
+                .await
+            {
                 Ok(connection) => return Ok(kept.insert(connection).clone()),
                 Err(error) => last = error,
             }

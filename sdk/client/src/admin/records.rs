@@ -35,15 +35,25 @@ impl Admin {
         for (place, offset) in before {
             let topic = self.client.topic(&place.topic, AutoCreate::Denied).await?;
             let leader = self.client.leader(&topic, place.partition)?;
-            let (_, topics) = by_leader.entry(leader.address.clone()).or_insert_with(|| (leader, BTreeMap::new()));
+            let (_, topics) = by_leader
+                .entry(leader.address.clone())
+                .or_insert_with(|| (leader, BTreeMap::new()));
             let offset = offset.unwrap_or(HIGH_WATERMARK);
-            let partition = DeleteRecordsPartition { partition_index: place.partition, offset };
+            let partition = DeleteRecordsPartition {
+                partition_index: place.partition,
+                offset,
+            };
             topics.entry(place.topic.clone()).or_default().push(partition);
         }
         let mut starts = BTreeMap::new();
         for (leader, topics) in by_leader.into_values() {
-            let topics = topics.into_iter().map(|(name, partitions)| DeleteRecordsTopic { name, partitions });
-            let request = DeleteRecordsRequest { topics: topics.collect(), timeout_ms: self.timeout_ms() };
+            let topics = topics
+                .into_iter()
+                .map(|(name, partitions)| DeleteRecordsTopic { name, partitions });
+            let request = DeleteRecordsRequest {
+                topics: topics.collect(),
+                timeout_ms: self.timeout_ms(),
+            };
             for topic in leader.call(request).await?.topics {
                 for partition in topic.partitions {
                     let place = TopicPartition::new(topic.name.clone(), partition.partition_index);

@@ -35,12 +35,20 @@ pub struct NewTopic {
 impl NewTopic {
     /// A topic with this many partitions and the broker's defaults.
     pub fn new(name: impl Into<String>, partitions: i32) -> NewTopic {
-        NewTopic { partitions: Some(partitions), ..NewTopic::with_defaults(name) }
+        NewTopic {
+            partitions: Some(partitions),
+            ..NewTopic::with_defaults(name)
+        }
     }
 
     /// A topic with the broker's defaults.
     pub fn with_defaults(name: impl Into<String>) -> NewTopic {
-        NewTopic { name: name.into(), partitions: None, replication_factor: None, configs: BTreeMap::new() }
+        NewTopic {
+            name: name.into(),
+            partitions: None,
+            replication_factor: None,
+            configs: BTreeMap::new(),
+        }
     }
 
     /// Sets a key of its configuration.
@@ -78,7 +86,10 @@ pub enum ConfigChange {
 impl Admin {
     /// Creates a topic. Gives it as the broker then tells it.
     pub async fn create_topic(&self, topic: NewTopic) -> Result<Arc<Topic>> {
-        let config = |(name, value)| CreatableTopicConfig { name, value: Some(value) };
+        let config = |(name, value)| CreatableTopicConfig {
+            name,
+            value: Some(value),
+        };
         let name = topic.name.clone();
         let request = CreateTopicsRequest {
             topics: vec![CreatableTopic {
@@ -93,14 +104,20 @@ impl Admin {
         };
         let response = self.client.call_controller(request).await?;
         for result in &response.topics {
-            check(result.error_code, result.error_message.as_deref(), || format!("topic {}", result.name))?;
+            check(result.error_code, result.error_message.as_deref(), || {
+                format!("topic {}", result.name)
+            })?;
         }
         self.describe_topic(&name).await
     }
 
     /// All topics, those the broker keeps for itself included.
     pub async fn list_topics(&self) -> Result<Vec<Topic>> {
-        let request = MetadataRequest { topics: None, allow_auto_topic_creation: false, ..Default::default() };
+        let request = MetadataRequest {
+            topics: None,
+            allow_auto_topic_creation: false,
+            ..Default::default()
+        };
         let response = self.client.retry(|| self.client.call_any(request.clone())).await?;
         check(response.error_code, None, || "topics".to_owned())?;
         let whole = response.topics.into_iter().filter(|topic| topic.error_code.is_ok());
@@ -118,14 +135,19 @@ impl Admin {
     /// Deletes a topic with its records and its committed offsets.
     pub async fn delete_topic(&self, name: &str) -> Result<()> {
         let request = DeleteTopicsRequest {
-            topics: vec![DeleteTopicState { name: Some(name.to_owned()), ..Default::default() }],
+            topics: vec![DeleteTopicState {
+                name: Some(name.to_owned()),
+                ..Default::default()
+            }],
             topic_names: vec![name.to_owned()],
             timeout_ms: self.timeout_ms(),
         };
         let response = self.client.call_controller(request).await?;
         self.client.forget_topic(name);
         for result in response.responses {
-            check(result.error_code, result.error_message.as_deref(), || format!("topic {name}"))?;
+            check(result.error_code, result.error_message.as_deref(), || {
+                format!("topic {name}")
+            })?;
         }
         Ok(())
     }
@@ -133,14 +155,20 @@ impl Admin {
     /// Raises the number of a topic's partitions. Keys then go to other partitions than before.
     pub async fn create_partitions(&self, topic: &str, count: i32) -> Result<()> {
         let request = CreatePartitionsRequest {
-            topics: vec![CreatePartitionsTopic { name: topic.to_owned(), count, assignments: None }],
+            topics: vec![CreatePartitionsTopic {
+                name: topic.to_owned(),
+                count,
+                assignments: None,
+            }],
             timeout_ms: self.timeout_ms(),
             validate_only: false,
         };
         let response = self.client.call_controller(request).await?;
         self.client.forget_topic(topic);
         for result in response.results {
-            check(result.error_code, result.error_message.as_deref(), || format!("topic {topic}"))?;
+            check(result.error_code, result.error_message.as_deref(), || {
+                format!("topic {topic}")
+            })?;
         }
         Ok(())
     }
@@ -159,8 +187,14 @@ impl Admin {
             include_documentation: true,
         };
         let response = self.client.retry(|| self.client.call_any(request.clone())).await?;
-        let result = response.results.into_iter().next().ok_or_else(|| Error::protocol("no configuration"))?;
-        check(result.error_code, result.error_message.as_deref(), || format!("topic {topic}"))?;
+        let result = response
+            .results
+            .into_iter()
+            .next()
+            .ok_or_else(|| Error::protocol("no configuration"))?;
+        check(result.error_code, result.error_message.as_deref(), || {
+            format!("topic {topic}")
+        })?;
         let entries = result.configs.into_iter().map(|config| ConfigEntry {
             name: config.name,
             value: config.value.filter(|_| !config.is_sensitive),
@@ -176,10 +210,16 @@ impl Admin {
         const OPERATION_SET: i8 = 0;
         const OPERATION_DELETE: i8 = 1;
         let configs = changes.into_iter().map(|change| match change {
-            ConfigChange::Set(name, value) => {
-                AlterableConfig { name, config_operation: OPERATION_SET, value: Some(value) }
-            }
-            ConfigChange::Reset(name) => AlterableConfig { name, config_operation: OPERATION_DELETE, value: None },
+            ConfigChange::Set(name, value) => AlterableConfig {
+                name,
+                config_operation: OPERATION_SET,
+                value: Some(value),
+            },
+            ConfigChange::Reset(name) => AlterableConfig {
+                name,
+                config_operation: OPERATION_DELETE,
+                value: None,
+            },
         });
         let request = IncrementalAlterConfigsRequest {
             resources: vec![AlterConfigsResource {
@@ -191,7 +231,9 @@ impl Admin {
         };
         let response = self.client.call_controller(request).await?;
         for result in response.responses {
-            check(result.error_code, result.error_message.as_deref(), || format!("topic {topic}"))?;
+            check(result.error_code, result.error_message.as_deref(), || {
+                format!("topic {topic}")
+            })?;
         }
         Ok(())
     }

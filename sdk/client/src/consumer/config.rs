@@ -85,7 +85,10 @@ impl Default for ConsumerConfig {
 impl ConsumerConfig {
     /// The defaults, with a group.
     pub fn group(group_id: impl Into<String>) -> ConsumerConfig {
-        ConsumerConfig { group_id: Some(group_id.into()), ..ConsumerConfig::default() }
+        ConsumerConfig {
+            group_id: Some(group_id.into()),
+            ..ConsumerConfig::default()
+        }
     }
 
     pub(crate) fn check(&self) -> Result<()> {
@@ -103,12 +106,18 @@ impl ConsumerConfig {
             return Err(Error::config("fetch_wait_max", "must be at most 1 min"));
         }
         if !(1..=limits::POLL_RECORDS_MAX).contains(&self.poll_records_max) {
-            return Err(Error::config("poll_records_max", format!("must be 1 to {}", limits::POLL_RECORDS_MAX)));
+            return Err(Error::config(
+                "poll_records_max",
+                format!("must be 1 to {}", limits::POLL_RECORDS_MAX),
+            ));
         }
         if self.poll_interval_max < Duration::from_millis(100) || Duration::from_secs(86_400) < self.poll_interval_max {
             return Err(Error::config("poll_interval_max", "must be 100 ms to 24 h"));
         }
-        if self.auto_commit.is_some_and(|i| i < Duration::from_millis(10) || Duration::from_secs(3600) < i) {
+        if self
+            .auto_commit
+            .is_some_and(|i| i < Duration::from_millis(10) || Duration::from_secs(3600) < i)
+        {
             return Err(Error::config("auto_commit", "must be 10 ms to 1 h, or none"));
         }
         if self.group_id.as_ref().is_some_and(String::is_empty) {

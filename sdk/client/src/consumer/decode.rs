@@ -24,7 +24,11 @@ pub(super) struct Decoded {
 pub(super) fn decode(taken: &Taken, records_max: usize) -> Result<Decoded> {
     let topic: Arc<str> = Arc::from(taken.place.topic.as_str());
     let bytes = taken.records.to_bytes();
-    let mut decoded = Decoded { records: Vec::new(), position: taken.position, rest: Records::new() };
+    let mut decoded = Decoded {
+        records: Vec::new(),
+        position: taken.position,
+        rest: Records::new(),
+    };
     let mut used = 0;
     for batch in batches(&taken.records) {
         let batch = batch.map_err(|e| corrupt(taken, &e))?;
@@ -97,7 +101,13 @@ mod tests {
 
     fn taken(position: i64, batches: Vec<Vec<Bytes>>) -> Taken {
         let records = batches.into_iter().flatten().collect();
-        Taken { place: TopicPartition::new("t", 0), epoch: 0, position, high_watermark: 100, records }
+        Taken {
+            place: TopicPartition::new("t", 0),
+            epoch: 0,
+            position,
+            high_watermark: 100,
+            records,
+        }
     }
 
     fn offsets(decoded: &Decoded) -> Vec<i64> {
@@ -115,14 +125,21 @@ mod tests {
 
     #[test]
     fn a_batch_that_is_only_partly_wanted_comes_again() {
-        let batches = vec![batch(0, &["a", "b"], Codec::None), batch(2, &["c", "d", "e"], Codec::None)];
+        let batches = vec![
+            batch(0, &["a", "b"], Codec::None),
+            batch(2, &["c", "d", "e"], Codec::None),
+        ];
         let mut from = taken(0, batches);
         let mut all = Vec::new();
         while !from.records.is_empty() {
             let decoded = decode(&from, 2).expect("it decodes");
             assert!(decoded.records.len() <= 2);
             all.extend(offsets(&decoded));
-            from = Taken { position: decoded.position, records: decoded.rest, ..from };
+            from = Taken {
+                position: decoded.position,
+                records: decoded.rest,
+                ..from
+            };
         }
         assert_eq!(all, [0, 1, 2, 3, 4]);
     }

@@ -152,22 +152,37 @@ impl Fetcher {
         }
         let mut plans: BTreeMap<String, (Plan, bool)> = BTreeMap::new();
         for (mut wanted, has_room) in readable {
-            let topic = self.shared.client.topic(&wanted.place.topic, AutoCreate::Denied).await?;
+            let topic = self
+                .shared
+                .client
+                .topic(&wanted.place.topic, AutoCreate::Denied)
+                .await?;
             if topic.id != wanted.topic_id {
                 self.shared.topic_is_another(&wanted.place, topic.id);
                 continue;
             }
             let index = usize::try_from(wanted.place.partition).unwrap_or(usize::MAX);
-            wanted.leader_epoch = topic.partitions.get(index).map_or(-1, |partition| partition.leader_epoch);
+            wanted.leader_epoch = topic
+                .partitions
+                .get(index)
+                .map_or(-1, |partition| partition.leader_epoch);
             let broker = self.shared.client.leader(&topic, wanted.place.partition)?;
-            let plan = || (Plan { broker: broker.clone(), wanted: Vec::new() }, true);
+            let plan = || {
+                (
+                    Plan {
+                        broker: broker.clone(),
+                        wanted: Vec::new(),
+                    },
+                    true,
+                )
+            };
             let (plan, all_have_room) = plans.entry(broker.address.clone()).or_insert_with(plan);
             plan.wanted.push(wanted);
             *all_have_room &= has_room;
         }
-        let startable = plans.into_values().filter(|(plan, all_have_room)| {
-            *all_have_room && !self.polling.contains(&plan.broker.address)
-        });
+        let startable = plans
+            .into_values()
+            .filter(|(plan, all_have_room)| *all_have_room && !self.polling.contains(&plan.broker.address));
         let mut startable: Vec<Plan> = startable.map(|(plan, _)| plan).collect();
         self.turn = self.turn.wrapping_add(1);
         for plan in &mut startable {
@@ -222,7 +237,12 @@ async fn poll(shared: Arc<Shared>, plan: Plan, stream: Option<Stream>) -> Polled
         Ok((response, stream)) => (Ok(response), Some(stream)),
         Err(error) => (Err(error), None),
     };
-    Polled { address: broker.address.clone(), wanted, result, stream }
+    Polled {
+        address: broker.address.clone(),
+        wanted,
+        result,
+        stream,
+    }
 }
 
 async fn ask(
@@ -239,7 +259,11 @@ async fn ask(
     };
     let version = connection.versions.choose(ApiKey::Fetch)?;
     let (frame, asked) = wire::request_frame(request(shared, wanted), version, &network.client_id)?;
-    let answer = stream.send(Outgoing { api: ApiKey::Fetch, frame, answered: Answered::Yes })?;
+    let answer = stream.send(Outgoing {
+        api: ApiKey::Fetch,
+        frame,
+        answered: Answered::Yes,
+    })?;
     let mut polling = Polling(Some(stream));
     let within = network.request_timeout + shared.config.fetch_wait_max;
     let frame = match tokio::time::timeout(within, answer).await {
@@ -292,7 +316,8 @@ impl Shared {
             for data in topic.partitions {
                 let is_meant = |wanted: &&Wanted| {
                     wanted.place.partition == data.partition_index
-                        && (wanted.place.topic == topic.topic || wanted.topic_id == topic.topic_id && topic.topic.is_empty())
+                        && (wanted.place.topic == topic.topic
+                            || wanted.topic_id == topic.topic_id && topic.topic.is_empty())
                 };
                 if let Some(wanted) = wanted.iter().find(is_meant) {
                     self.take_partition(wanted, data);
@@ -304,7 +329,9 @@ impl Shared {
 
     fn take_partition(&self, wanted: &Wanted, data: PartitionData) {
         let mut state = self.state();
-        let Some(part) = state.parts.get_mut(&wanted.place) else { return };
+        let Some(part) = state.parts.get_mut(&wanted.place) else {
+            return;
+        };
         if part.epoch != wanted.epoch || part.fetch_from != wanted.from {
             return;
         }
@@ -320,7 +347,11 @@ impl Shared {
                 self.fetch_wake.notify_one();
                 return;
             }
-            code => Error::Broker { code, subject: wanted.place.to_string(), message: None },
+            code => Error::Broker {
+                code,
+                subject: wanted.place.to_string(),
+                message: None,
+            },
         };
         part.not_before = Some(Instant::now() + REST);
         if error.is_retriable() {
@@ -347,11 +378,16 @@ impl Shared {
 fn take_records(part: &mut Part, data: &PartitionData) -> Result<()> {
     part.high_watermark = Some(data.high_watermark);
     part.log_start = Some(data.log_start_offset).filter(|start| 0 <= *start);
-    let Some(records) = data.records.as_ref().filter(|records| !records.is_empty()) else { return Ok(()) };
+    let Some(records) = data.records.as_ref().filter(|records| !records.is_empty()) else {
+        return Ok(());
+    };
     let (whole, next_offset) = whole_batches(&records.to_bytes())?;
     let Some(next_offset) = next_offset else { return Ok(()) };
     if next_offset <= part.fetch_from {
-        return Err(Error::protocol(format_args!("a fetch from {} ends at {next_offset}", part.fetch_from)));
+        return Err(Error::protocol(format_args!(
+            "a fetch from {} ends at {next_offset}",
+            part.fetch_from
+        )));
     }
     part.fetch_from = next_offset;
     part.fetched_bytes += whole.len();

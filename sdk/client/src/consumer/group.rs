@@ -24,9 +24,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::Shared;
 use super::handle::ConsumerHandle;
 use super::state::{Delivery, Locate, Part};
-use super::Shared;
 use crate::backoff::Backoff;
 use crate::error::{Error, Result, check};
 use crate::record::TopicPartition;
@@ -46,7 +46,9 @@ type Leave = oneshot::Sender<Result<()>>;
 
 /// Commits in the configured interval what is processed.
 pub(super) async fn auto_commit(shared: Arc<Shared>) {
-    let Some(interval) = shared.config.auto_commit else { return };
+    let Some(interval) = shared.config.auto_commit else {
+        return;
+    };
     loop {
         tokio::select! {
             () = tokio::time::sleep(interval) => {}
@@ -147,7 +149,9 @@ impl Member {
         let coordinator = self.shared.client.coordinator(&request.group_id).await?;
         let group = request.group_id.clone();
         let response = coordinator.call(request).await?;
-        check(response.error_code, response.error_message.as_deref(), || format!("group {group}"))?;
+        check(response.error_code, response.error_message.as_deref(), || {
+            format!("group {group}")
+        })?;
         Ok(response)
     }
 
@@ -157,7 +161,12 @@ impl Member {
         let config = &self.shared.config;
         let is_leaving = epoch < 0;
         let timeout_ms = i32::try_from(config.poll_interval_max.as_millis()).unwrap_or(i32::MAX);
-        let topics = self.shared.subscription.lock().expect("no panic while topics are set").clone();
+        let topics = self
+            .shared
+            .subscription
+            .lock()
+            .expect("no panic while topics are set")
+            .clone();
         ConsumerGroupHeartbeatRequest {
             group_id: config.group_id.clone().unwrap_or_default(),
             member_id: self.id.clone(),
@@ -178,7 +187,10 @@ impl Member {
                 owned.entry(part.topic_id).or_default().push(place.partition);
             }
         }
-        owned.into_iter().map(|(topic_id, partitions)| TopicPartitions { topic_id, partitions }).collect()
+        owned
+            .into_iter()
+            .map(|(topic_id, partitions)| TopicPartitions { topic_id, partitions })
+            .collect()
     }
 
     async fn accept(&mut self, response: ConsumerGroupHeartbeatResponse) {
@@ -193,7 +205,11 @@ impl Member {
         }
         self.shared.state().member = Some((self.id.clone(), self.epoch));
         if let Some(assignment) = response.assignment {
-            self.target = assignment.topic_partitions.into_iter().map(|t| (t.topic_id, t.partitions)).collect();
+            self.target = assignment
+                .topic_partitions
+                .into_iter()
+                .map(|t| (t.topic_id, t.partitions))
+                .collect();
         }
         if self.reconciling.is_some() {
             return;
@@ -214,7 +230,11 @@ impl Member {
         for (id, partitions) in &self.target {
             match self.shared.client.topic_by_id(*id).await {
                 Ok(topic) => {
-                    places.extend(partitions.iter().map(|p| (TopicPartition::new(topic.name.clone(), *p), *id)));
+                    places.extend(
+                        partitions
+                            .iter()
+                            .map(|p| (TopicPartition::new(topic.name.clone(), *p), *id)),
+                    );
                 }
                 Err(error) => tracing::debug!(%id, %error, "assigned a topic that cannot be found"),
             }
@@ -255,7 +275,14 @@ impl Member {
         };
         self.shared.partitions_changed();
         if let Some(listener) = self.shared.config.listener.clone().filter(|_| !lost.is_empty()) {
-            listener.lost(&ConsumerHandle { shared: self.shared.clone() }, &lost).await;
+            listener
+                .lost(
+                    &ConsumerHandle {
+                        shared: self.shared.clone(),
+                    },
+                    &lost,
+                )
+                .await;
         }
     }
 
@@ -267,7 +294,10 @@ impl Member {
     /// The application has not come back for too long: its partitions go to others.
     async fn step_out(&mut self) {
         let within = self.shared.config.poll_interval_max;
-        tracing::warn!(?within, "the application did not call next in time: leaving the group until it does");
+        tracing::warn!(
+            ?within,
+            "the application did not call next in time: leaving the group until it does"
+        );
         if let Err(error) = self.call(LEAVE_EPOCH).await {
             tracing::debug!(%error, "cannot leave the group");
         }
@@ -280,7 +310,11 @@ impl Member {
             reconciling.abort();
         }
         let in_good_order = command.is_some();
-        let result = if in_good_order { self.give_back_all().await } else { Ok(()) };
+        let result = if in_good_order {
+            self.give_back_all().await
+        } else {
+            Ok(())
+        };
         let epoch = match self.shared.config.group_instance_id {
             Some(_) => LEAVE_STATIC_EPOCH,
             None => LEAVE_EPOCH,
@@ -311,7 +345,9 @@ async fn give_back(shared: &Arc<Shared>, places: &[TopicPartition]) -> Result<()
         return Ok(());
     }
     if let Some(listener) = &shared.config.listener {
-        listener.revoked(&ConsumerHandle { shared: shared.clone() }, places).await;
+        listener
+            .revoked(&ConsumerHandle { shared: shared.clone() }, places)
+            .await;
     }
     let committed = match shared.config.auto_commit {
         Some(_) => shared.commit_processed(Some(places)).await,
@@ -326,11 +362,16 @@ async fn give_back(shared: &Arc<Shared>, places: &[TopicPartition]) -> Result<()
 async fn reconcile(shared: Arc<Shared>, target: BTreeMap<TopicPartition, TopicId>) {
     let going: Vec<TopicPartition> = {
         let mut state = shared.state();
-        let going = state.parts.iter_mut().filter(|(place, part)| target.get(place) != Some(&part.topic_id));
-        going.map(|(place, part)| {
-            part.delivery = Delivery::Revoking;
-            place.clone()
-        }).collect()
+        let going = state
+            .parts
+            .iter_mut()
+            .filter(|(place, part)| target.get(place) != Some(&part.topic_id));
+        going
+            .map(|(place, part)| {
+                part.delivery = Delivery::Revoking;
+                place.clone()
+            })
+            .collect()
     };
     if !going.is_empty() {
         shared.partitions_changed();
@@ -341,9 +382,15 @@ async fn reconcile(shared: Arc<Shared>, target: BTreeMap<TopicPartition, TopicId
     }
     let coming: Vec<TopicPartition> = {
         let mut state = shared.state();
-        let new: Vec<_> = target.iter().filter(|(place, _)| !state.parts.contains_key(place)).collect();
+        let new: Vec<_> = target
+            .iter()
+            .filter(|(place, _)| !state.parts.contains_key(place))
+            .collect();
         for (place, id) in &new {
-            state.parts.insert((*place).clone(), Part::new(**id, Delivery::Announced, Locate::Committed));
+            state.parts.insert(
+                (*place).clone(),
+                Part::new(**id, Delivery::Announced, Locate::Committed),
+            );
         }
         new.into_iter().map(|(place, _)| place.clone()).collect()
     };
@@ -351,7 +398,9 @@ async fn reconcile(shared: Arc<Shared>, target: BTreeMap<TopicPartition, TopicId
         return;
     }
     if let Some(listener) = &shared.config.listener {
-        listener.assigned(&ConsumerHandle { shared: shared.clone() }, &coming).await;
+        listener
+            .assigned(&ConsumerHandle { shared: shared.clone() }, &coming)
+            .await;
     }
     for place in &coming {
         if let Some(part) = shared.state().parts.get_mut(place) {

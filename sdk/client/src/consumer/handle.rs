@@ -35,14 +35,19 @@ impl ConsumerHandle {
     /// The next offset to be delivered; none while it is being looked for, and for partitions not assigned.
     pub fn position(&self, partition: &TopicPartition) -> Option<i64> {
         let state = self.shared.state();
-        state.parts.get(partition).map(|part| part.position).filter(|position| 0 <= *position)
+        state
+            .parts
+            .get(partition)
+            .map(|part| part.position)
+            .filter(|position| 0 <= *position)
     }
 
     /// Records between the position and the end of the partition as last told; none before the first fetch.
     pub fn lag(&self, partition: &TopicPartition) -> Option<i64> {
         let state = self.shared.state();
         let part = state.parts.get(partition).filter(|part| 0 <= part.position)?;
-        part.high_watermark.map(|high_watermark| (high_watermark - part.position).max(0))
+        part.high_watermark
+            .map(|high_watermark| (high_watermark - part.position).max(0))
     }
 
     /// Stops delivering these partitions; others go on. What is ready is kept. Partitions not assigned are ignored.
@@ -58,7 +63,12 @@ impl ConsumerHandle {
     /// The partitions that are paused.
     pub fn paused(&self) -> Vec<TopicPartition> {
         let state = self.shared.state();
-        state.parts.iter().filter(|(_, part)| part.is_paused).map(|(place, _)| place.clone()).collect()
+        state
+            .parts
+            .iter()
+            .filter(|(_, part)| part.is_paused)
+            .map(|(place, _)| place.clone())
+            .collect()
     }
 
     /// Reads on from this offset.
@@ -97,7 +107,9 @@ impl ConsumerHandle {
         let positions = {
             let state = self.shared.state();
             let located = state.parts.iter().filter(|(_, part)| 0 <= part.position);
-            located.map(|(place, part)| (place.clone(), Committed::from(part.position))).collect()
+            located
+                .map(|(place, part)| (place.clone(), Committed::from(part.position)))
+                .collect()
         };
         self.shared.commit(positions).await
     }
@@ -119,8 +131,13 @@ impl ConsumerHandle {
 
     /// What the group has committed for these partitions; those without a commit are left out.
     pub async fn committed(&self, partitions: &[TopicPartition]) -> Result<BTreeMap<TopicPartition, Committed>> {
-        let Some(committer) = self.shared.committer() else { return Err(no_group()) };
-        self.shared.client.retry(|| offsets::fetch(&self.shared.client, &committer, Some(partitions))).await
+        let Some(committer) = self.shared.committer() else {
+            return Err(no_group());
+        };
+        self.shared
+            .client
+            .retry(|| offsets::fetch(&self.shared.client, &committer, Some(partitions)))
+            .await
     }
 
     /// The first offset of each partition that is still there.
@@ -139,7 +156,11 @@ impl ConsumerHandle {
         times: &BTreeMap<TopicPartition, i64>,
     ) -> Result<BTreeMap<TopicPartition, Option<OffsetAndTimestamp>>> {
         let client = &self.shared.client;
-        let wanted = || times.iter().map(|(place, time)| (place.clone(), OffsetSpec::Timestamp(*time)));
+        let wanted = || {
+            times
+                .iter()
+                .map(|(place, time)| (place.clone(), OffsetSpec::Timestamp(*time)))
+        };
         client.retry(|| offsets::list(client, wanted())).await
     }
 
@@ -147,7 +168,10 @@ impl ConsumerHandle {
         let client = &self.shared.client;
         let wanted = || partitions.iter().map(move |place| (place.clone(), spec));
         let found = client.retry(|| offsets::list(client, wanted())).await?;
-        Ok(found.into_iter().filter_map(|(place, found)| Some((place, found?.offset))).collect())
+        Ok(found
+            .into_iter()
+            .filter_map(|(place, found)| Some((place, found?.offset)))
+            .collect())
     }
 
     fn seek_to(&self, partitions: &[TopicPartition], spec: OffsetSpec) -> Result<()> {
@@ -219,6 +243,8 @@ fn no_group() -> Error {
 
 impl std::fmt::Debug for ConsumerHandle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ConsumerHandle").field("assignment", &self.assignment()).finish_non_exhaustive()
+        f.debug_struct("ConsumerHandle")
+            .field("assignment", &self.assignment())
+            .finish_non_exhaustive()
     }
 }

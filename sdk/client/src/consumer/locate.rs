@@ -22,7 +22,11 @@ pub(super) async fn run(shared: &Shared) -> Result<()> {
     if waiting.is_empty() {
         return Ok(());
     }
-    let by_commit: Vec<_> = waiting.iter().filter(|w| w.locate == Locate::Committed).map(|w| w.place.clone()).collect();
+    let by_commit: Vec<_> = waiting
+        .iter()
+        .filter(|w| w.locate == Locate::Committed)
+        .map(|w| w.place.clone())
+        .collect();
     if !by_commit.is_empty() {
         let committed = match shared.committer() {
             Some(committer) => offsets::fetch(&shared.client, &committer, Some(&by_commit)).await?,
@@ -30,17 +34,28 @@ pub(super) async fn run(shared: &Shared) -> Result<()> {
         };
         waiting.retain_mut(|w| settle_by_commit(shared, w, &committed));
     }
-    let wanted: Vec<_> = waiting.iter().filter_map(|w| Some((w.place.clone(), spec(shared, w)?))).collect();
+    let wanted: Vec<_> = waiting
+        .iter()
+        .filter_map(|w| Some((w.place.clone(), spec(shared, w)?)))
+        .collect();
     if wanted.is_empty() {
         return Ok(());
     }
     let found = offsets::list(&shared.client, wanted.iter().cloned()).await?;
-    let behind = wanted.iter().filter(|(place, _)| found.get(place).copied().flatten().is_none());
+    let behind = wanted
+        .iter()
+        .filter(|(place, _)| found.get(place).copied().flatten().is_none());
     let behind: Vec<_> = behind.map(|(place, _)| (place.clone(), OffsetSpec::Latest)).collect();
     // Nothing is at that time or later: wait for what comes.
-    let ends = if behind.is_empty() { BTreeMap::new() } else { offsets::list(&shared.client, behind).await? };
+    let ends = if behind.is_empty() {
+        BTreeMap::new()
+    } else {
+        offsets::list(&shared.client, behind).await?
+    };
     for waiting in &waiting {
-        let found = [&found, &ends].into_iter().find_map(|offsets| offsets.get(&waiting.place).copied().flatten());
+        let found = [&found, &ends]
+            .into_iter()
+            .find_map(|offsets| offsets.get(&waiting.place).copied().flatten());
         if let Some(found) = found {
             seek(shared, waiting, found.offset, None);
         }
@@ -50,8 +65,17 @@ pub(super) async fn run(shared: &Shared) -> Result<()> {
 
 fn waiting(shared: &Shared) -> Vec<Waiting> {
     let state = shared.state();
-    let parts = state.parts.iter().filter(|(_, part)| !matches!(part.locate, Locate::Done | Locate::Never));
-    parts.map(|(place, part)| Waiting { place: place.clone(), epoch: part.epoch, locate: part.locate }).collect()
+    let parts = state
+        .parts
+        .iter()
+        .filter(|(_, part)| !matches!(part.locate, Locate::Done | Locate::Never));
+    parts
+        .map(|(place, part)| Waiting {
+            place: place.clone(),
+            epoch: part.epoch,
+            locate: part.locate,
+        })
+        .collect()
 }
 
 /// Whether the partition still waits: nothing was committed for it.
@@ -84,7 +108,8 @@ fn spec(shared: &Shared, waiting: &Waiting) -> Option<OffsetSpec> {
                 state.errors.push_back(Error::NoOffset {
                     topic: waiting.place.topic.clone(),
                     partition: waiting.place.partition,
-                    reason: "nothing is committed, or what was is out of range, and the reset policy is none".to_owned(),
+                    reason: "nothing is committed, or what was is out of range, and the reset policy is none"
+                        .to_owned(),
                 });
             }
             drop(state);

@@ -120,7 +120,10 @@ impl Consumer {
         if shared.config.group_id.is_some() && shared.config.auto_commit.is_some() {
             tokio::spawn(group::auto_commit(shared.clone()));
         }
-        Ok(Consumer { handle: ConsumerHandle { shared }, leave: None })
+        Ok(Consumer {
+            handle: ConsumerHandle { shared },
+            leave: None,
+        })
     }
 
     /// Becomes a member of the configured group, to read these topics with its other members. A later call replaces the
@@ -128,12 +131,18 @@ impl Consumer {
     pub fn subscribe<T: Into<String>>(&mut self, topics: impl IntoIterator<Item = T>) -> Result<()> {
         let shared = &self.handle.shared;
         if shared.config.group_id.is_none() {
-            return Err(Error::config("group_id", "needed to subscribe; without a group, assign partitions"));
+            return Err(Error::config(
+                "group_id",
+                "needed to subscribe; without a group, assign partitions",
+            ));
         }
         if self.leave.is_none() && !shared.state().parts.is_empty() {
-            return Err(Error::InvalidArgument("partitions are assigned by hand: a consumer does either".to_owned()));
+            return Err(Error::InvalidArgument(
+                "partitions are assigned by hand: a consumer does either".to_owned(),
+            ));
         }
-        *shared.subscription.lock().expect("no panic while topics are set") = topics.into_iter().map(Into::into).collect();
+        *shared.subscription.lock().expect("no panic while topics are set") =
+            topics.into_iter().map(Into::into).collect();
         shared.group_wake.notify_one();
         if self.leave.is_none() {
             let (leave, commands) = mpsc::channel(1);
@@ -147,7 +156,9 @@ impl Consumer {
     /// assigned before keep their positions.
     pub async fn assign(&mut self, partitions: impl IntoIterator<Item = TopicPartition>) -> Result<()> {
         if self.leave.is_some() {
-            return Err(Error::InvalidArgument("the group assigns partitions: a consumer does either".to_owned()));
+            return Err(Error::InvalidArgument(
+                "the group assigns partitions: a consumer does either".to_owned(),
+            ));
         }
         let shared = &self.handle.shared;
         let mut wanted = Vec::new();
@@ -159,9 +170,14 @@ impl Consumer {
             wanted.push((place, topic.id));
         }
         let mut state = shared.state();
-        state.parts.retain(|place, _| wanted.iter().any(|(wanted, _)| wanted == place));
+        state
+            .parts
+            .retain(|place, _| wanted.iter().any(|(wanted, _)| wanted == place));
         for (place, id) in wanted {
-            state.parts.entry(place).or_insert_with(|| Part::new(id, Delivery::Open, Locate::Committed));
+            state
+                .parts
+                .entry(place)
+                .or_insert_with(|| Part::new(id, Delivery::Open, Locate::Committed));
         }
         drop(state);
         shared.partitions_changed();
@@ -171,7 +187,8 @@ impl Consumer {
     /// Reads all partitions of a topic: see [`Consumer::assign`].
     pub async fn assign_topic(&mut self, topic: &str) -> Result<()> {
         let found = self.handle.shared.client.topic(topic, AutoCreate::Denied).await?;
-        self.assign(found.partitions.iter().map(|p| TopicPartition::new(topic, p.partition))).await
+        self.assign(found.partitions.iter().map(|p| TopicPartition::new(topic, p.partition)))
+            .await
     }
 
     /// The next records, from the partitions in turn. Waits until there are some. Calling it says that everything it
@@ -295,7 +312,11 @@ impl Shared {
         let group = self.config.group_id.clone()?;
         let member = self.state().member.clone();
         let instance_id = self.config.group_instance_id.clone().filter(|_| member.is_some());
-        Some(Committer { group, member, instance_id })
+        Some(Committer {
+            group,
+            member,
+            instance_id,
+        })
     }
 
     /// Decodes what was taken; none if it holds nothing for the application, or no longer counts.
@@ -317,12 +338,18 @@ impl Shared {
         state.working_since = Some(Instant::now());
         drop(state);
         self.working.send_replace(true);
-        Ok(Some(Batch { partition: taken.place, records: decoded.records, high_watermark: taken.high_watermark }))
+        Ok(Some(Batch {
+            partition: taken.place,
+            records: decoded.records,
+            high_watermark: taken.high_watermark,
+        }))
     }
 }
 
 impl std::fmt::Debug for Consumer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Consumer").field("config", &self.handle.shared.config).finish_non_exhaustive()
+        f.debug_struct("Consumer")
+            .field("config", &self.handle.shared.config)
+            .finish_non_exhaustive()
     }
 }

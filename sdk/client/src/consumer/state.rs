@@ -148,7 +148,10 @@ impl State {
     /// The next partition's records, in turn.
     pub(super) fn take(&mut self) -> Option<Taken> {
         let behind = self.last.clone().map_or(Bound::Unbounded, Bound::Excluded);
-        let upto = self.last.clone().map_or(Bound::Excluded(TopicPartition::new("", -1)), Bound::Included);
+        let upto = self
+            .last
+            .clone()
+            .map_or(Bound::Excluded(TopicPartition::new("", -1)), Bound::Included);
         let deliverable = |(place, part): (&TopicPartition, &Part)| part.is_deliverable().then(|| place.clone());
         let place = self.parts.range((behind, Bound::Unbounded)).find_map(deliverable);
         let place = place.or_else(|| self.parts.range((Bound::Unbounded, upto)).find_map(deliverable))?;
@@ -168,7 +171,9 @@ impl State {
 
     /// Moves the position after decoding, and takes back what is left. Whether the records still count.
     pub(super) fn deliver(&mut self, taken: &Taken, position: i64, rest: Records) -> bool {
-        let Some(part) = self.parts.get_mut(&taken.place) else { return false };
+        let Some(part) = self.parts.get_mut(&taken.place) else {
+            return false;
+        };
         if part.epoch != taken.epoch || part.delivery != Delivery::Open {
             return false;
         }
@@ -183,10 +188,13 @@ impl State {
     /// What is processed and not committed, of all partitions or of some.
     pub(super) fn to_commit(&self, only: Option<&[TopicPartition]>) -> BTreeMap<TopicPartition, Committed> {
         let wanted = |place: &TopicPartition| only.is_none_or(|only| only.contains(place));
-        let parts = self.parts.iter().filter(|(place, part)| {
-            wanted(place) && 0 <= part.consumed && part.committed != Some(part.consumed)
-        });
-        parts.map(|(place, part)| (place.clone(), Committed::from(part.consumed))).collect()
+        let parts = self
+            .parts
+            .iter()
+            .filter(|(place, part)| wanted(place) && 0 <= part.consumed && part.committed != Some(part.consumed));
+        parts
+            .map(|(place, part)| (place.clone(), Committed::from(part.consumed)))
+            .collect()
     }
 
     pub(super) fn note_committed(&mut self, committed: &BTreeMap<TopicPartition, Committed>) {
@@ -207,14 +215,19 @@ mod tests {
     fn part_with(chunks: usize) -> Part {
         let mut part = Part::new(TopicId::ZERO, Delivery::Open, Locate::Committed);
         part.seek(0);
-        part.fetched = (0..chunks).map(|_| Records::from(Bytes::from_static(b"batch"))).collect();
+        part.fetched = (0..chunks)
+            .map(|_| Records::from(Bytes::from_static(b"batch")))
+            .collect();
         part.fetched_bytes = 5 * chunks;
         part
     }
 
     fn state(partitions: i32) -> State {
         let parts = (0..partitions).map(|p| (TopicPartition::new("t", p), part_with(3)));
-        State { parts: parts.collect(), ..State::default() }
+        State {
+            parts: parts.collect(),
+            ..State::default()
+        }
     }
 
     fn take_partition(state: &mut State) -> Option<i32> {
@@ -231,10 +244,21 @@ mod tests {
     #[test]
     fn a_paused_partition_keeps_its_place_and_its_records() {
         let mut state = state(2);
-        state.parts.get_mut(&TopicPartition::new("t", 0)).expect("it is there").is_paused = true;
-        assert_eq!((0..3).filter_map(|_| take_partition(&mut state)).collect::<Vec<_>>(), [1, 1, 1]);
+        state
+            .parts
+            .get_mut(&TopicPartition::new("t", 0))
+            .expect("it is there")
+            .is_paused = true;
+        assert_eq!(
+            (0..3).filter_map(|_| take_partition(&mut state)).collect::<Vec<_>>(),
+            [1, 1, 1]
+        );
         assert_eq!(take_partition(&mut state), None);
-        state.parts.get_mut(&TopicPartition::new("t", 0)).expect("it is there").is_paused = false;
+        state
+            .parts
+            .get_mut(&TopicPartition::new("t", 0))
+            .expect("it is there")
+            .is_paused = false;
         assert_eq!(take_partition(&mut state), Some(0));
     }
 
@@ -252,7 +276,10 @@ mod tests {
         let mut state = state(1);
         let taken = state.take().expect("there are records");
         assert!(state.deliver(&taken, 5, Records::new()));
-        assert_eq!(state.to_commit(None).values().map(|c| c.offset).collect::<Vec<_>>(), [0]);
+        assert_eq!(
+            state.to_commit(None).values().map(|c| c.offset).collect::<Vec<_>>(),
+            [0]
+        );
         state.idle();
         let to_commit = state.to_commit(None);
         assert_eq!(to_commit[&taken.place].offset, 5);

@@ -51,7 +51,10 @@ pub(crate) struct Connection {
 
 impl Connection {
     async fn establish(network: &Network, address: &str) -> Result<Connection> {
-        let quic = network.endpoints.connect(Protocol::Data, address, network.connect_timeout).await?;
+        let quic = network
+            .endpoints
+            .connect(Protocol::Data, address, network.connect_timeout)
+            .await?;
         let control = Stream::open(&quic, network.faults.clone()).await?;
         let mut connection = Connection {
             quic,
@@ -100,13 +103,21 @@ impl Connection {
     async fn call<R: Call>(&self, network: &Network, stream: &Stream, request: R) -> Result<R::Response> {
         let version = self.versions.choose(R::KEY)?;
         let (frame, asked) = wire::request_frame(request, version, &network.client_id)?;
-        let answer = stream.send(Outgoing { api: R::KEY, frame, answered: Answered::Yes })?;
+        let answer = stream.send(Outgoing {
+            api: R::KEY,
+            frame,
+            answered: Answered::Yes,
+        })?;
         match tokio::time::timeout(network.request_timeout, answer).await {
             Ok(Ok(answer)) => wire::decode_response::<R>(asked, answer?),
             Ok(Err(_)) => Err(Error::disconnected("stream closed", Reach::Unknown)),
             Err(_) => {
                 stream.abandon("a request timed out");
-                Err(Error::timed_out(format!("{:?}", R::KEY), network.request_timeout, Reach::Unknown))
+                Err(Error::timed_out(
+                    format!("{:?}", R::KEY),
+                    network.request_timeout,
+                    Reach::Unknown,
+                ))
             }
         }
     }
@@ -138,8 +149,18 @@ struct Attempts {
 impl Broker {
     pub(crate) fn new(address: String, network: Arc<Network>) -> Broker {
         let backoff = Backoff::new(network.backoff);
-        let attempts = Attempts { backoff, ended: 0, not_before: None, last_failure: None };
-        Broker { address, network, connecting: tokio::sync::Mutex::new(attempts), current: Mutex::new(None) }
+        let attempts = Attempts {
+            backoff,
+            ended: 0,
+            not_before: None,
+            last_failure: None,
+        };
+        Broker {
+            address,
+            network,
+            connecting: tokio::sync::Mutex::new(attempts),
+            current: Mutex::new(None),
+        }
     }
 
     /// The live connection, if there is one.
@@ -204,7 +225,11 @@ impl Broker {
 
     /// Says goodbye. A later call would connect again.
     pub(crate) fn close(&self) {
-        let connection = self.current.lock().expect("no panic while the connection is replaced").take();
+        let connection = self
+            .current
+            .lock()
+            .expect("no panic while the connection is replaced")
+            .take();
         if let Some(connection) = connection {
             connection.quic.close(VarInt::from_u32(0), b"done");
         }
@@ -217,7 +242,9 @@ async fn watch(broker: Weak<Broker>, connection: Weak<Connection>) {
     let (mut received, mut sent) = (0, 0);
     loop {
         tokio::time::sleep(WATCH_INTERVAL).await;
-        let (Some(broker), Some(connection)) = (broker.upgrade(), connection.upgrade()) else { return };
+        let (Some(broker), Some(connection)) = (broker.upgrade(), connection.upgrade()) else {
+            return;
+        };
         if connection.quic.close_reason().is_some() {
             return;
         }
@@ -234,7 +261,10 @@ async fn watch(broker: Weak<Broker>, connection: Weak<Connection>) {
             continue;
         }
         let network = &broker.network;
-        let other = network.endpoints.connect(Protocol::Data, &broker.address, network.connect_timeout).await;
+        let other = network
+            .endpoints
+            .connect(Protocol::Data, &broker.address, network.connect_timeout)
+            .await;
         let still_silent = connection.quic.stats().udp_rx.datagrams == received;
         let gone = match &other {
             Ok(_) => true,

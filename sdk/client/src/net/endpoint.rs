@@ -18,6 +18,8 @@ const WINDOW_BYTES: u32 = 16 * 1024 * 1024;
 const MTU_UPPER_BOUND: u16 = 6_500;
 const UDP_PAYLOAD_BYTES_MAX: u16 = 6_600;
 const KEEP_ALIVE: Duration = Duration::from_millis(2_500);
+/// How often it is asked whether anybody listens, while a handshake waits.
+const PROBE_INTERVAL: Duration = Duration::from_millis(250);
 const IDLE_MS: u32 = 20_000;
 
 /// Which protocol is spoken on a connection.
@@ -46,11 +48,21 @@ impl Endpoints {
     }
 
     /// Connects to `host:port`, trying each of its addresses in turn within `timeout`.
-    pub(crate) async fn connect(&self, protocol: Protocol, address: &str, timeout: Duration) -> Result<quinn::Connection> {
-        let unreachable = |reason: String| Error::Unreachable { addresses: address.to_owned(), reason };
+    pub(crate) async fn connect(
+        &self,
+        protocol: Protocol,
+        address: &str,
+        timeout: Duration,
+    ) -> Result<quinn::Connection> {
+        let unreachable = |reason: String| Error::Unreachable {
+            addresses: address.to_owned(),
+            reason,
+        };
         let host = host_of(address).ok_or_else(|| Error::InvalidArgument(format!("{address} is not host:port")))?;
         let attempt = async {
-            let addresses = tokio::net::lookup_host(address).await.map_err(|e| unreachable(e.to_string()))?;
+            let addresses = tokio::net::lookup_host(address)
+                .await
+                .map_err(|e| unreachable(e.to_string()))?;
             let mut last = unreachable("the name has no address".to_owned());
             for socket_address in addresses {
                 match self.connect_to(protocol, socket_address, host).await {
@@ -77,7 +89,9 @@ impl Endpoints {
             Protocol::Admin => self.admin.clone(),
         };
         let endpoint = self.endpoint(address).map_err(|e| e.to_string())?;
-        let connecting = endpoint.connect_with(config, address, host).map_err(|e| e.to_string())?;
+        let connecting = endpoint
+            .connect_with(config, address, host)
+            .map_err(|e| e.to_string())?;
         tokio::select! {
             connection = connecting => connection.map_err(|e| e.to_string()),
             () = refused(address) => Err("connection refused".to_owned()),
@@ -115,7 +129,9 @@ fn bind(local: SocketAddr) -> std::io::Result<Endpoint> {
     let _ = state.set_recv_buffer_size((&socket).into(), SOCKET_BUFFER_BYTES);
     let _ = state.set_send_buffer_size((&socket).into(), SOCKET_BUFFER_BYTES);
     let mut config = EndpointConfig::default();
-    config.max_udp_payload_size(UDP_PAYLOAD_BYTES_MAX).map_err(std::io::Error::other)?;
+    config
+        .max_udp_payload_size(UDP_PAYLOAD_BYTES_MAX)
+        .map_err(std::io::Error::other)?;
     Endpoint::new(config, None, socket, Arc::new(quinn::TokioRuntime))
 }
 
@@ -165,10 +181,18 @@ async fn probe(address: SocketAddr) -> Option<()> {
     };
     let socket = tokio::net::UdpSocket::bind(local).await.ok()?;
     socket.connect(address).await.ok()?;
-    socket.send(&[0]).await.ok()?;
-    match socket.recv(&mut [0; 16]).await {
-        Err(e) if e.kind() == std::io::ErrorKind::ConnectionRefused => Some(()),
-        _ => None,
+    let is_refused = |result: std::io::Result<usize>| {
+        result.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
+    };
+    loop {
+        // The refusal of an earlier byte is told at the next call, whichever that is.
+        if is_refused(socket.send(&[0]).await) {
+            return Some(());
+        }
+        match tokio::time::timeout(PROBE_INTERVAL, socket.recv(&mut [0; 16])).await {
+            Ok(result) => return is_refused(result).then_some(()),
+            Err(_) => continue,
+        }
     }
 }
 

@@ -65,7 +65,10 @@ impl LoseNth {
 
     /// How many requests and responses of the API passed by so far, lost ones included.
     pub fn seen(&self) -> (u64, u64) {
-        (self.requests_seen.load(Ordering::Relaxed), self.responses_seen.load(Ordering::Relaxed))
+        (
+            self.requests_seen.load(Ordering::Relaxed),
+            self.responses_seen.load(Ordering::Relaxed),
+        )
     }
 
     fn fate(&self, api: ApiKey, seen: &AtomicU64, lost: &Mutex<Vec<u64>>) -> Fate {
@@ -74,7 +77,11 @@ impl LoseNth {
         }
         let number = seen.fetch_add(1, Ordering::Relaxed) + 1;
         let lost = lost.lock().expect("no panic while the list is held");
-        if lost.contains(&number) { Fate::Lose } else { Fate::Deliver }
+        if lost.contains(&number) {
+            Fate::Lose
+        } else {
+            Fate::Deliver
+        }
     }
 }
 

@@ -67,7 +67,9 @@ impl Shared {
     fn fail(&self, reason: &str) {
         let waiting = {
             let mut pending = self.lock();
-            pending.failure.get_or_insert_with(|| Error::disconnected(reason, Reach::NotSent));
+            pending
+                .failure
+                .get_or_insert_with(|| Error::disconnected(reason, Reach::NotSent));
             std::mem::take(&mut pending.waiting)
         };
         for request in waiting {
@@ -102,9 +104,15 @@ pub(crate) struct Stream {
 impl Stream {
     /// Opens a stream and starts its two tasks on the current runtime.
     pub(crate) async fn open(connection: &quinn::Connection, faults: Option<Arc<dyn Faults>>) -> Result<Stream> {
-        let (send, receive) = connection.open_bi().await.map_err(|e| Error::disconnected(e, Reach::NotSent))?;
+        let (send, receive) = connection
+            .open_bi()
+            .await
+            .map_err(|e| Error::disconnected(e, Reach::NotSent))?;
         let (requests, queue) = mpsc::unbounded_channel();
-        let shared = Arc::new(Shared { pending: Mutex::default(), broken: watch::Sender::new(false) });
+        let shared = Arc::new(Shared {
+            pending: Mutex::default(),
+            broken: watch::Sender::new(false),
+        });
         tokio::spawn(write(send, queue, shared.clone(), faults.clone()));
         tokio::spawn(read(receive, shared.clone(), faults));
         Ok(Stream { requests, shared })
@@ -124,7 +132,10 @@ impl Stream {
         }
         match self.requests.send(Queued { request, reply }) {
             Ok(()) => Ok(answer),
-            Err(_) => Err(self.shared.failure().unwrap_or(Error::disconnected("stream closed", Reach::NotSent))),
+            Err(_) => Err(self
+                .shared
+                .failure()
+                .unwrap_or(Error::disconnected("stream closed", Reach::NotSent))),
         }
     }
 
@@ -159,10 +170,15 @@ async fn write(
             let _ = reply.send(Err(failure));
             continue;
         }
-        let lost = faults.as_ref().is_some_and(|faults| faults.request(request.api) == Fate::Lose);
+        let lost = faults
+            .as_ref()
+            .is_some_and(|faults| faults.request(request.api) == Fate::Lose);
         // Known as pending before a byte is written, so that its answer cannot come first.
         match request.answered {
-            Answered::Yes => shared.lock().waiting.push_back(Pending { api: request.api, reply }),
+            Answered::Yes => shared.lock().waiting.push_back(Pending {
+                api: request.api,
+                reply,
+            }),
             Answered::No => drop(reply.send(Ok(Bytes::new()))),
         }
         if lost {

@@ -25,14 +25,18 @@ pub(crate) struct Versions {
 impl Versions {
     /// Enough to ask for the rest.
     pub(crate) fn before_negotiation() -> Versions {
-        Versions { chosen: BTreeMap::from([(ApiKey::ApiVersions, API_VERSIONS_VERSION)]) }
+        Versions {
+            chosen: BTreeMap::from([(ApiKey::ApiVersions, API_VERSIONS_VERSION)]),
+        }
     }
 
     pub(crate) fn from_response(response: &ApiVersionsResponse) -> Result<Versions> {
         check(response.error_code, None, || "version negotiation".to_owned())?;
         let mut chosen = BTreeMap::new();
         for offered in &response.api_keys {
-            let Some(key) = ApiKey::from_number(offered.api_key) else { continue };
+            let Some(key) = ApiKey::from_number(offered.api_key) else {
+                continue;
+            };
             let ours = key.versions();
             let version = offered.max_version.min(*ours.end());
             if offered.min_version.max(*ours.start()) <= version {
@@ -43,7 +47,9 @@ impl Versions {
     }
 
     pub(crate) fn choose(&self, key: ApiKey) -> Result<i16> {
-        self.chosen.get(&key).copied().ok_or_else(|| Error::UnsupportedApi { api: format!("{key:?}") })
+        self.chosen.get(&key).copied().ok_or_else(|| Error::UnsupportedApi {
+            api: format!("{key:?}"),
+        })
     }
 }
 
@@ -59,7 +65,13 @@ pub(crate) fn request_frame<R: Call>(request: R, version: i16, client_id: &str) 
     let correlation_id = CORRELATION.fetch_add(1, Ordering::Relaxed) & i32::MAX;
     let request: Request = request.into();
     match request.encode_frame(version, correlation_id, Some(client_id)) {
-        Ok(frame) => Ok((frame, Asked { version, correlation_id })),
+        Ok(frame) => Ok((
+            frame,
+            Asked {
+                version,
+                correlation_id,
+            },
+        )),
         Err(e) => Err(Error::InvalidArgument(format!("{:?} cannot be encoded: {e}", R::KEY))),
     }
 }
@@ -70,5 +82,7 @@ pub(crate) fn decode_response<R: Call>(asked: Asked, frame: Bytes) -> Result<R::
     if correlation_id != asked.correlation_id {
         return Err(Error::protocol(format_args!("{:?} answers another request", R::KEY)));
     }
-    response.try_into().map_err(|_| Error::protocol(format_args!("{:?} is answered by another API", R::KEY)))
+    response
+        .try_into()
+        .map_err(|_| Error::protocol(format_args!("{:?} is answered by another API", R::KEY)))
 }

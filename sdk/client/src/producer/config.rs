@@ -111,12 +111,19 @@ impl ProducerConfig {
     /// A record is stored once or not at all, and nobody says which: `acks` 0. Fastest, and loses what a broken
     /// connection held.
     pub fn at_most_once() -> ProducerConfig {
-        ProducerConfig { acks: Acks::None, idempotence: false, ..ProducerConfig::default() }
+        ProducerConfig {
+            acks: Acks::None,
+            idempotence: false,
+            ..ProducerConfig::default()
+        }
     }
 
     /// An acknowledged record is stored at least once: a retry after a lost answer stores it again.
     pub fn at_least_once() -> ProducerConfig {
-        ProducerConfig { idempotence: false, ..ProducerConfig::default() }
+        ProducerConfig {
+            idempotence: false,
+            ..ProducerConfig::default()
+        }
     }
 
     /// An acknowledged record is stored exactly once. The default.
@@ -125,20 +132,35 @@ impl ProducerConfig {
     }
 
     pub(crate) fn check(&self) -> Result<()> {
-        let in_flight_bound =
-            if self.idempotence { limits::IN_FLIGHT_IDEMPOTENT_MAX } else { limits::IN_FLIGHT_MAX };
+        let in_flight_bound = if self.idempotence {
+            limits::IN_FLIGHT_IDEMPOTENT_MAX
+        } else {
+            limits::IN_FLIGHT_MAX
+        };
         if self.idempotence && self.acks != Acks::All {
-            return Err(Error::config("idempotence", "needs `acks` all: turn it off, or ask for all acknowledgements"));
+            return Err(Error::config(
+                "idempotence",
+                "needs `acks` all: turn it off, or ask for all acknowledgements",
+            ));
         }
         if !(1..=in_flight_bound).contains(&self.in_flight_max) {
-            return Err(Error::config("in_flight_max", format!("must be 1 to {in_flight_bound}")));
+            return Err(Error::config(
+                "in_flight_max",
+                format!("must be 1 to {in_flight_bound}"),
+            ));
         }
         if !(1024..=limits::BATCH_BYTES_MAX).contains(&self.batch_bytes_max) {
-            return Err(Error::config("batch_bytes_max", format!("must be 1024 to {}", limits::BATCH_BYTES_MAX)));
+            return Err(Error::config(
+                "batch_bytes_max",
+                format!("must be 1024 to {}", limits::BATCH_BYTES_MAX),
+            ));
         }
         if !(self.batch_bytes_max..=limits::PRODUCER_BUFFER_BYTES_MAX).contains(&self.buffer_bytes_max) {
             let bound = limits::PRODUCER_BUFFER_BYTES_MAX;
-            return Err(Error::config("buffer_bytes_max", format!("must be `batch_bytes_max` to {bound}")));
+            return Err(Error::config(
+                "buffer_bytes_max",
+                format!("must be `batch_bytes_max` to {bound}"),
+            ));
         }
         if Duration::from_secs(60) < self.linger {
             return Err(Error::config("linger", "must be at most 1 min"));
@@ -156,18 +178,34 @@ mod tests {
 
     #[test]
     fn idempotence_needs_all_acknowledgements() {
-        let config = ProducerConfig { acks: Acks::Leader, ..ProducerConfig::default() };
+        let config = ProducerConfig {
+            acks: Acks::Leader,
+            ..ProducerConfig::default()
+        };
         assert!(config.check().is_err());
-        for config in [ProducerConfig::at_most_once(), ProducerConfig::at_least_once(), ProducerConfig::exactly_once()] {
+        for config in [
+            ProducerConfig::at_most_once(),
+            ProducerConfig::at_least_once(),
+            ProducerConfig::exactly_once(),
+        ] {
             config.check().expect("a preset fits together");
         }
     }
 
     #[test]
     fn bounds_are_checked() {
-        let small = ProducerConfig { batch_bytes_max: 10, ..ProducerConfig::default() };
-        let flights = ProducerConfig { in_flight_max: 6, ..ProducerConfig::default() };
-        let buffer = ProducerConfig { buffer_bytes_max: 10_000, ..ProducerConfig::default() };
+        let small = ProducerConfig {
+            batch_bytes_max: 10,
+            ..ProducerConfig::default()
+        };
+        let flights = ProducerConfig {
+            in_flight_max: 6,
+            ..ProducerConfig::default()
+        };
+        let buffer = ProducerConfig {
+            buffer_bytes_max: 10_000,
+            ..ProducerConfig::default()
+        };
         assert!(small.check().is_err() && flights.check().is_err() && buffer.check().is_err());
     }
 }

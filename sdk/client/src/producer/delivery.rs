@@ -10,7 +10,6 @@ use crate::record::RecordMetadata;
 
 /// Resolves when the record is acknowledged, with its place, or when it failed for good. It may be moved to another task
 /// and awaited at any time.
-#[must_use = "a record may fail, and is not sent while the buffer is full unless this is polled; see Producer::enqueue"]
 pub struct Delivery {
     state: State,
 }
@@ -26,15 +25,21 @@ enum State {
 
 impl Delivery {
     pub(super) fn waiting(answer: Answer) -> Delivery {
-        Delivery { state: State::Waiting(answer) }
+        Delivery {
+            state: State::Waiting(answer),
+        }
     }
 
     pub(super) fn failed(error: Error) -> Delivery {
-        Delivery { state: State::Failed(Some(error)) }
+        Delivery {
+            state: State::Failed(Some(error)),
+        }
     }
 
     pub(super) fn waiting_for_room(send: impl Future<Output = Result<RecordMetadata>> + Send + 'static) -> Delivery {
-        Delivery { state: State::Room(Box::pin(send)) }
+        Delivery {
+            state: State::Room(Box::pin(send)),
+        }
     }
 }
 
@@ -44,7 +49,9 @@ impl Future for Delivery {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.state {
             // A sender answers everything it takes, unless its runtime was shut down.
-            State::Waiting(answer) => Pin::new(answer).poll(context).map(|result| result.unwrap_or(Err(Error::Closed))),
+            State::Waiting(answer) => Pin::new(answer)
+                .poll(context)
+                .map(|result| result.unwrap_or(Err(Error::Closed))),
             State::Room(send) => send.as_mut().poll(context),
             State::Failed(error) => Poll::Ready(Err(error.take().unwrap_or(Error::Closed))),
         }

@@ -19,10 +19,17 @@ pub(crate) struct Identity {
 impl Identity {
     /// A new one.
     pub(crate) async fn ask(client: &Inner) -> Result<Identity> {
-        let request = InitProducerIdRequest { transactional_id: None, transaction_timeout_ms: 60_000, ..Default::default() };
+        let request = InitProducerIdRequest {
+            transactional_id: None,
+            transaction_timeout_ms: 60_000,
+            ..Default::default()
+        };
         let response = client.call_any(request).await?;
         check(response.error_code, None, || "producer id".to_owned())?;
-        Ok(Identity { id: response.producer_id, epoch: response.producer_epoch })
+        Ok(Identity {
+            id: response.producer_id,
+            epoch: response.producer_epoch,
+        })
     }
 }
 
@@ -36,17 +43,30 @@ pub(crate) struct Encoded {
 pub(crate) fn encode(records: &[Record], sequence: Option<(Identity, i32)>, codec: Codec) -> Result<Encoded> {
     let mut builder = Builder::new();
     if let Some((identity, base_sequence)) = sequence {
-        builder.producer(Producer { id: identity.id, epoch: identity.epoch, base_sequence });
+        builder.producer(Producer {
+            id: identity.id,
+            epoch: identity.epoch,
+            base_sequence,
+        });
     }
     for record in records {
         let headers = record.headers.iter().map(|header| RecordHeader {
             key: header.key.as_bytes(),
             value: header.value.as_ref().map(Bytes::as_ref),
         });
-        builder.append(record.timestamp.unwrap_or(-1), record.key.as_deref(), record.value.as_deref(), headers);
+        builder.append(
+            record.timestamp.unwrap_or(-1),
+            record.key.as_deref(),
+            record.value.as_deref(),
+            headers,
+        );
     }
-    let bytes = builder.finish_compressed(codec).map_err(|e| Error::InvalidArgument(format!("a batch: {e}")))?;
-    Ok(Encoded { records: Records::from(bytes) })
+    let bytes = builder
+        .finish_compressed(codec)
+        .map_err(|e| Error::InvalidArgument(format!("a batch: {e}")))?;
+    Ok(Encoded {
+        records: Records::from(bytes),
+    })
 }
 
 /// The sequence behind `records` records from `sequence` on; numbers wrap from 2^31-1 to 0.
@@ -64,15 +84,28 @@ mod tests {
     #[test]
     fn a_batch_comes_back_as_it_went_in_every_codec() {
         let records: Vec<Record> = (0..100)
-            .map(|n| Record::to("t").key(format!("k{n}")).value(vec![b'v'; n]).header("h", "1").header("h", "2").timestamp(n as i64))
+            .map(|n| {
+                Record::to("t")
+                    .key(format!("k{n}"))
+                    .value(vec![b'v'; n])
+                    .header("h", "1")
+                    .header("h", "2")
+                    .timestamp(n as i64)
+            })
             .collect();
         for codec in [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
             let identity = Identity { id: 7, epoch: 1 };
             let encoded = encode(&records, Some((identity, 40)), codec).expect("it encodes");
-            let batch = batches(&encoded.records).next().expect("one batch").expect("a whole one");
+            let batch = batches(&encoded.records)
+                .next()
+                .expect("one batch")
+                .expect("a whole one");
             assert_eq!((batch.header().producer_id, batch.header().base_sequence), (7, 40));
             let payload = batch.payload(1 << 20).expect("it decompresses");
-            let back: Vec<_> = payload.records().map(|record| record.expect("a whole record")).collect();
+            let back: Vec<_> = payload
+                .records()
+                .map(|record| record.expect("a whole record"))
+                .collect();
             assert_eq!(back.len(), records.len());
             assert_eq!(back[42].key, Some(b"k42".as_slice()));
             assert_eq!(back[42].headers.len(), 2);

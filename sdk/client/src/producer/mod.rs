@@ -100,17 +100,24 @@ impl Producer {
             client,
             room: Arc::new(Semaphore::new(config.buffer_bytes_max)),
             config,
-            state: Mutex::new(State { topics: BTreeMap::new(), partitioner, senders: 0 }),
+            state: Mutex::new(State {
+                topics: BTreeMap::new(),
+                partitioner,
+                senders: 0,
+            }),
             closed: watch::Sender::new(false),
             identity: tokio::sync::Mutex::new(None),
             failure: Mutex::new(None),
         };
-        Ok(Producer { shared: Arc::new(shared) })
+        Ok(Producer {
+            shared: Arc::new(shared),
+        })
     }
 
     /// Sends a record. It takes its place in the order of its partition at once if the buffer has room, otherwise when
     /// the returned future is polled and room comes. The future gives the acknowledgement; dropping it does not take
     /// back a record that has its place.
+    #[must_use = "while the buffer is full, the record is not sent unless this is polled; see Producer::enqueue"]
     pub fn send(&self, record: Record) -> Delivery {
         match self.shared.measure(&record) {
             Err(error) => Delivery::failed(error),
@@ -118,7 +125,9 @@ impl Producer {
                 Ok(room) => self.shared.accept(record, bytes, room),
                 Err(_) => {
                     let shared = self.shared.clone();
-                    Delivery::waiting_for_room(async move { shared.accept_with_room(record, bytes, permits).await?.await })
+                    Delivery::waiting_for_room(
+                        async move { shared.accept_with_room(record, bytes, permits).await?.await },
+                    )
                 }
             },
         }
@@ -160,7 +169,11 @@ impl Shared {
     /// The record's bytes, and as permits of the buffer.
     fn measure(&self, record: &Record) -> Result<(usize, u32)> {
         let bytes = record.encoded_bytes_max();
-        let bytes_max = self.config.batch_bytes_max.max(crate::limits::RECORD_BYTES_MAX).min(self.config.buffer_bytes_max);
+        let bytes_max = self
+            .config
+            .batch_bytes_max
+            .max(crate::limits::RECORD_BYTES_MAX)
+            .min(self.config.buffer_bytes_max);
         match u32::try_from(bytes) {
             Ok(permits) if bytes <= bytes_max => Ok((bytes, permits)),
             _ => Err(Error::RecordTooLarge { bytes, bytes_max }),
@@ -168,7 +181,12 @@ impl Shared {
     }
 
     async fn accept_with_room(self: &Arc<Self>, record: Record, bytes: usize, permits: u32) -> Result<Delivery> {
-        let room = self.room.clone().acquire_many_owned(permits).await.map_err(|_| Error::Closed)?;
+        let room = self
+            .room
+            .clone()
+            .acquire_many_owned(permits)
+            .await
+            .map_err(|_| Error::Closed)?;
         Ok(self.accept(record, bytes, room))
     }
 
@@ -180,7 +198,13 @@ impl Shared {
         let (reply, answer) = oneshot::channel();
         let mut state = self.state();
         let topic = record.topic.clone();
-        let queued = Queued { record, bytes, since: Instant::now(), room, reply };
+        let queued = Queued {
+            record,
+            bytes,
+            since: Instant::now(),
+            room,
+            reply,
+        };
         match state.topics.get_mut(&topic) {
             Some(TopicState::Resolving(waiting, _)) => waiting.push_back(queued),
             Some(TopicState::Known(_)) => self.place(&mut state, &topic, queued),
@@ -195,11 +219,19 @@ impl Shared {
 
     /// Puts a record of a known topic into the queue of its partition.
     fn place(self: &Arc<Self>, state: &mut State, topic: &str, queued: Queued) {
-        let State { topics, partitioner, senders } = state;
-        let Some(TopicState::Known(partitions)) = topics.get_mut(topic) else { return };
+        let State {
+            topics,
+            partitioner,
+            senders,
+        } = state;
+        let Some(TopicState::Known(partitions)) = topics.get_mut(topic) else {
+            return;
+        };
         let is_free = queued.record.partition.is_none() && queued.record.key.is_none();
-        let partition =
-            queued.record.partition.unwrap_or_else(|| partitioner.partition(&queued.record, partitions.count));
+        let partition = queued
+            .record
+            .partition
+            .unwrap_or_else(|| partitioner.partition(&queued.record, partitions.count));
         if !(0..partitions.count).contains(&partition) {
             let reason = format!("{topic} has no partition {partition}, it has {}", partitions.count);
             let _ = queued.reply.send(Err(Error::InvalidArgument(reason)));
@@ -230,7 +262,9 @@ impl Shared {
             Err(Error::timed_out(what, within, crate::error::Reach::NotSent))
         });
         let mut state = self.state();
-        let Some(TopicState::Resolving(waiting, distributed)) = state.topics.remove(&topic) else { return };
+        let Some(TopicState::Resolving(waiting, distributed)) = state.topics.remove(&topic) else {
+            return;
+        };
         match found {
             Ok(found) => self.distribute(&mut state, &found, waiting),
             Err(error) => {
@@ -244,7 +278,10 @@ impl Shared {
     }
 
     fn distribute(self: &Arc<Self>, state: &mut State, found: &Topic, waiting: VecDeque<Queued>) {
-        let partitions = Partitions { count: found.partition_count(), queues: BTreeMap::new() };
+        let partitions = Partitions {
+            count: found.partition_count(),
+            queues: BTreeMap::new(),
+        };
         state.topics.insert(found.name.clone(), TopicState::Known(partitions));
         for queued in waiting {
             self.place(state, &found.name, queued);
@@ -259,7 +296,12 @@ impl Shared {
     }
 
     async fn flush(&self) {
-        let resolving: Vec<_> = self.state().topics.values().filter_map(TopicState::distributed).collect();
+        let resolving: Vec<_> = self
+            .state()
+            .topics
+            .values()
+            .filter_map(TopicState::distributed)
+            .collect();
         for mut distributed in resolving {
             // An error means that the topic is gone from the map, its records answered.
             let _ = distributed.wait_for(|distributed| *distributed).await;
@@ -273,7 +315,10 @@ impl Shared {
     fn flush_marks(&self) -> Vec<(Arc<Queue>, u64)> {
         let state = self.state();
         let known = state.topics.values().filter_map(TopicState::known);
-        known.flat_map(|partitions| partitions.queues.values()).map(|queue| (queue.clone(), queue.flush())).collect()
+        known
+            .flat_map(|partitions| partitions.queues.values())
+            .map(|queue| (queue.clone(), queue.flush()))
+            .collect()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -307,7 +352,9 @@ impl TopicState {
 
 impl std::fmt::Debug for Producer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Producer").field("config", &self.shared.config).finish_non_exhaustive()
+        f.debug_struct("Producer")
+            .field("config", &self.shared.config)
+            .finish_non_exhaustive()
     }
 }
 

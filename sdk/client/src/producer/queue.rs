@@ -130,7 +130,11 @@ pub(crate) enum Next {
 
 impl Queue {
     pub(crate) fn new() -> Queue {
-        Queue { state: Mutex::default(), wake: Notify::new(), settled: watch::Sender::new(0) }
+        Queue {
+            state: Mutex::default(),
+            wake: Notify::new(),
+            settled: watch::Sender::new(0),
+        }
     }
 
     pub(crate) fn push(&self, queued: Queued, batch_bytes_max: usize) -> Pushed {
@@ -161,12 +165,12 @@ impl Queue {
     /// The next batch if it is full, has lingered, or is wanted by a flush.
     pub(crate) fn next(&self, now: Instant, linger: Duration, batch_bytes_max: usize) -> Next {
         let mut state = self.lock();
-        let Some(front) = state.batches.front() else { return Next::Empty };
+        let Some(front) = state.batches.front() else {
+            return Next::Empty;
+        };
         let due = front.since + linger;
-        let is_ready = 1 < state.batches.len()
-            || due <= now
-            || front.start < state.flush_below
-            || batch_bytes_max <= front.bytes;
+        let is_ready =
+            1 < state.batches.len() || due <= now || front.start < state.flush_below || batch_bytes_max <= front.bytes;
         match is_ready {
             true => state.batches.pop_front().map_or(Next::Empty, Next::Ready),
             false => Next::At(due),
@@ -217,7 +221,7 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::sync::{Arc, LazyLock};
 
     use tokio::sync::Semaphore;
 
@@ -225,10 +229,22 @@ mod tests {
 
     const LINGER: Duration = Duration::from_millis(5);
 
+    /// Shares of one batch come from one buffer.
+    static ROOM: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(1 << 20)));
+
     fn queued(bytes: usize, since: Instant) -> (Queued, oneshot::Receiver<Result<RecordMetadata>>) {
-        let room = Arc::new(Semaphore::new(bytes)).try_acquire_many_owned(0).expect("zero permits are there");
+        let room = ROOM.clone().try_acquire_many_owned(1).expect("the buffer has room");
         let (reply, delivery) = oneshot::channel();
-        (Queued { record: Record::to("t"), bytes, since, room, reply }, delivery)
+        (
+            Queued {
+                record: Record::to("t"),
+                bytes,
+                since,
+                room,
+                reply,
+            },
+            delivery,
+        )
     }
 
     fn push(queue: &Queue, bytes: usize, since: Instant) -> Pushed {
@@ -270,7 +286,9 @@ mod tests {
         queue.push(first, 1000);
         queue.push(second, 1000);
         queue.flush();
-        let Next::Ready(batch) = queue.next(now, LINGER, 1000) else { panic!("flushed and not ready") };
+        let Next::Ready(batch) = queue.next(now, LINGER, 1000) else {
+            panic!("flushed and not ready")
+        };
         batch.succeed(3, Some(40), None);
         let offset = |delivery: Result<RecordMetadata>| delivery.expect("it was acknowledged").offset;
         assert_eq!(offset(first_delivery.await.expect("answered")), Some(40));

@@ -142,7 +142,13 @@ impl Sender {
             Ok((stream, asked, answer)) => {
                 batch.attempts += 1;
                 let deadline = Instant::now() + self.shared.client.network.request_timeout;
-                self.in_flight.push_back(InFlight { batch, stream, asked, answer, deadline });
+                self.in_flight.push_back(InFlight {
+                    batch,
+                    stream,
+                    asked,
+                    answer,
+                    deadline,
+                });
             }
             Err(error) if error.is_retriable() => {
                 self.again.push_front(batch);
@@ -162,7 +168,9 @@ impl Sender {
         let topic = client.topic(&self.topic, create).await?;
         self.shared.partitions_are(&self.topic, topic.partition_count());
         let connection = client.leader(&topic, self.partition)?.connection().await?;
-        let stream = connection.produce_stream(self.slot, client.network.request_timeout).await?;
+        let stream = connection
+            .produce_stream(self.slot, client.network.request_timeout)
+            .await?;
         if let Some(before) = self.in_flight.back()
             && !before.stream.is_same(&stream)
         {
@@ -176,14 +184,25 @@ impl Sender {
             timeout_ms,
             topic_data: vec![TopicProduceData {
                 name: self.topic.clone(),
-                partition_data: vec![PartitionProduceData { index: self.partition, records: Some(records) }],
+                partition_data: vec![PartitionProduceData {
+                    index: self.partition,
+                    records: Some(records),
+                }],
             }],
             ..Default::default()
         };
         let version = connection.versions.choose(ApiKey::Produce)?;
         let (frame, asked) = wire::request_frame(request, version, &client.network.client_id)?;
-        let answered = if self.shared.config.acks == Acks::None { Answered::No } else { Answered::Yes };
-        let answer = stream.send(Outgoing { api: ApiKey::Produce, frame, answered })?;
+        let answered = if self.shared.config.acks == Acks::None {
+            Answered::No
+        } else {
+            Answered::Yes
+        };
+        let answer = stream.send(Outgoing {
+            api: ApiKey::Produce,
+            frame,
+            answered,
+        })?;
         Ok((stream, asked, answer))
     }
 
@@ -223,7 +242,9 @@ impl Sender {
 
     /// Deals with the answer to the first batch in flight.
     async fn answered(&mut self, result: Result<ProduceResponse>) {
-        let Some(InFlight { batch, .. }) = self.in_flight.pop_front() else { return };
+        let Some(InFlight { batch, .. }) = self.in_flight.pop_front() else {
+            return;
+        };
         match outcome(result, &self.topic, self.partition) {
             Ok(stored) => {
                 self.backoff.reset();
@@ -293,10 +314,16 @@ impl Sender {
     /// Fails what took longer than the delivery timeout and is not in flight.
     fn expire(&mut self) {
         let within = self.shared.config.delivery_timeout;
-        let Some(oldest) = Instant::now().checked_sub(within) else { return };
+        let Some(oldest) = Instant::now().checked_sub(within) else {
+            return;
+        };
         while let Some(batch) = self.again.pop_front_if(|batch| batch.since < oldest) {
             // With a sequence it may be in the log. Then the next batch fits; if not, the broker says so.
-            let reach = if batch.attempts == 0 { Reach::NotSent } else { Reach::Unknown };
+            let reach = if batch.attempts == 0 {
+                Reach::NotSent
+            } else {
+                Reach::Unknown
+            };
             self.fail(batch, &self.timed_out(within, reach));
         }
         if self.again.is_empty() {
@@ -322,7 +349,11 @@ impl Sender {
 
     /// Tells flushes how far everything is acknowledged or failed.
     fn settle(&self) {
-        let first = self.again.iter().chain(self.in_flight.iter().map(|flight| &flight.batch)).map(|batch| batch.start);
+        let first = self
+            .again
+            .iter()
+            .chain(self.in_flight.iter().map(|flight| &flight.batch))
+            .map(|batch| batch.start);
         self.queue.settle(first.min().unwrap_or_else(|| self.queue.start()));
     }
 }
@@ -357,14 +388,23 @@ fn outcome(result: Result<ProduceResponse>, topic: &str, partition: i32) -> Resu
     let answers = of_topic.map(|answer| answer.partition_responses).unwrap_or_default();
     let Some(answer) = answers.into_iter().find(|answer| answer.index == partition) else {
         // Without acknowledgements there is nothing to know.
-        return Ok(Stored { base_offset: None, append_time: None });
+        return Ok(Stored {
+            base_offset: None,
+            append_time: None,
+        });
     };
     match answer.error_code {
-        ErrorCode::DUPLICATE_SEQUENCE_NUMBER => Ok(Stored { base_offset: None, append_time: None }),
+        ErrorCode::DUPLICATE_SEQUENCE_NUMBER => Ok(Stored {
+            base_offset: None,
+            append_time: None,
+        }),
         code => {
             check(code, message_of(&answer).as_deref(), || format!("{topic}-{partition}"))?;
             let known = |value: i64| Some(value).filter(|value| 0 <= *value);
-            Ok(Stored { base_offset: known(answer.base_offset), append_time: known(answer.log_append_time_ms) })
+            Ok(Stored {
+                base_offset: known(answer.base_offset),
+                append_time: known(answer.log_append_time_ms),
+            })
         }
     }
 }

@@ -32,10 +32,13 @@ pub(super) fn balance(classes: &mut [Class], members: usize) {
         deal(&mut classes[class], &mut loads);
     }
     // Every move lowers the sum of the squares of the loads, so this ends.
-    while order
-        .iter()
-        .fold(false, |moved, &class| level(&mut classes[class], &mut loads) || moved)
-    {}
+    let mut moved = true;
+    while moved {
+        moved = false;
+        for &class in &order {
+            moved |= level(&mut classes[class], &mut loads);
+        }
+    }
 }
 
 /// Gives units without an owner to the least loaded.

@@ -112,17 +112,15 @@ impl Turn<'_, '_> {
     fn join_time_over(&mut self) {
         let delay_ms = self.ctx.config.group_initial_rebalance_delay_ms;
         if let Some(Preparing::First {
-            remaining_ms,
+            remaining_ms: remaining_ms @ 1..,
             grown: grown @ true,
         }) = &mut self.seat.classic.preparing
         {
-            if 0 < *remaining_ms {
-                *grown = false;
-                let wait_ms = delay_ms.min(*remaining_ms);
-                *remaining_ms = (*remaining_ms - delay_ms).max(0);
-                self.timers.set(self.name, Alarm::Join, self.ctx.now + wait_ms);
-                return;
-            }
+            *grown = false;
+            let wait_ms = delay_ms.min(*remaining_ms);
+            *remaining_ms = (*remaining_ms - delay_ms).max(0);
+            self.timers.set(self.name, Alarm::Join, self.ctx.now + wait_ms);
+            return;
         }
         if self.seat.classic.preparing.is_some() {
             self.complete_join();

@@ -17,7 +17,7 @@ use tidemill_protocol::{
 };
 
 use super::{
-    Group, LEFT_STATIC, Member, Phase, Poll,
+    Group, LEFT_STATIC, Member, Phase,
     reconcile::{is_subset, step},
     target::{Cause, pattern},
 };
@@ -71,8 +71,8 @@ impl Turn<'_, '_> {
         let before = self.member_of(from, context, &request, owned.as_ref())?;
         let is_full = request.member_epoch == JOIN
             || (request.rebalance_timeout_ms != -1 && request.subscribed_topic_names.is_some() && owned.is_some());
-        let said_epoch = request.member_epoch;
-        let is_behind = said_epoch != before.epoch;
+        let request_joins = request.member_epoch == JOIN;
+        let is_behind = request.member_epoch != before.epoch;
         let id = request.member_id.clone();
         self.update_subscription(context, request, &before);
         let epoch = self.consumer().header.epoch;
@@ -94,12 +94,12 @@ impl Turn<'_, '_> {
             // A module's member has no session: it lives as long as the daemon does.
             Requester::Module(_) => {
                 self.timers.cancel(self.name, &Alarm::Session(id.clone()));
-                let known = Poll {
-                    requester: from,
-                    epoch: said_epoch,
-                    assigned: owned.unwrap_or_default(),
-                };
-                self.answer_or_park(&id, known, news);
+                if request_joins {
+                    self.seat.consumer.told.remove(&id);
+                }
+                if let Some(earlier) = self.seat.consumer.polls.insert(id.clone(), from) {
+                    self.answer(earlier, &id, true);
+                }
             }
             Requester::Connection(_) => {
                 self.await_session(&id);
@@ -317,18 +317,6 @@ impl Turn<'_, '_> {
         Ok(())
     }
 
-    /// A module's member hears only what is new; until then its heartbeat waits. One at a time: an earlier one is answered as things are.
-    fn answer_or_park(&mut self, id: &str, poll: Poll, news: bool) {
-        if let Some(earlier) = self.seat.consumer.polls.remove(id) {
-            self.answer(earlier.requester, id, true);
-        }
-        if news {
-            self.answer(poll.requester, id, true);
-        } else {
-            self.seat.consumer.polls.insert(id.into(), poll);
-        }
-    }
-
     /// Answers a heartbeat that has waited.
     pub(super) fn tell(&mut self, to: Requester, id: &str) {
         if self.consumer().members.contains_key(id) {
@@ -346,6 +334,7 @@ impl Turn<'_, '_> {
     fn answer(&mut self, to: Requester, id: &str, with_assignment: bool) {
         let heartbeat_interval_ms = self.ctx.config.group_heartbeat_interval_ms;
         let member = &self.consumer().members[id];
+        let told = (with_assignment && member.is_module).then(|| (member.epoch, member.assigned.clone()));
         let response = ConsumerGroupHeartbeatResponse {
             member_id: Some(id.into()),
             member_epoch: member.epoch,
@@ -353,6 +342,9 @@ impl Turn<'_, '_> {
             assignment: with_assignment.then(|| assignment(&member.assigned)),
             ..ConsumerGroupHeartbeatResponse::default()
         };
+        if let Some(told) = told {
+            self.seat.consumer.told.insert(id.into(), told);
+        }
         self.respond(to, Response::ConsumerGroupHeartbeat(response));
     }
 }
@@ -428,17 +420,12 @@ fn check(
         ..LEFT_STATIC => return invalid("MemberEpoch is invalid."),
         _ => {}
     }
-    if let Some(regex) = request
-        .subscribed_topic_regex
-        .as_deref()
-        .filter(|regex| !regex.is_empty())
-    {
-        if pattern(regex).is_none() {
-            return refuse(
-                ErrorCode::INVALID_REGULAR_EXPRESSION,
-                format!("SubscribedTopicRegex {regex:?} is not valid, or too large."),
-            );
-        }
+    let regex = request.subscribed_topic_regex.as_deref();
+    if let Some(regex) = regex.filter(|regex| !regex.is_empty() && pattern(regex).is_none()) {
+        return refuse(
+            ErrorCode::INVALID_REGULAR_EXPRESSION,
+            format!("SubscribedTopicRegex {regex:?} is not valid, or too large."),
+        );
     }
     check_assignor(request, from)
 }
@@ -471,10 +458,8 @@ fn assignment(partitions: &Partitions) -> Assignment {
     let topic = |(topic, partitions): (&_, &BTreeSet<i32>)| TopicPartitions {
         topic_id: *topic,
         partitions: partitions.iter().copied().collect(),
-        ..TopicPartitions::default()
     };
     Assignment {
         topic_partitions: partitions.iter().map(topic).collect(),
-        ..Assignment::default()
     }
 }

@@ -1,7 +1,7 @@
 //! Members that come back after a restart, fall silent, are sent away; and members of modules, who are told instead of asking.
 use alloc::{string::String, vec::Vec};
 
-use super::{Group, LEFT_STATIC, Phase, Poll, reconcile::step, target::Cause};
+use super::{Group, LEFT_STATIC, Phase, reconcile::step, target::Cause};
 use crate::group::{Alarm, Body, Turn};
 
 impl Turn<'_, '_> {
@@ -80,6 +80,7 @@ impl Turn<'_, '_> {
     /// Takes a member out. What it owned is free at once: its commits are refused from here on.
     pub(in crate::group) fn remove_consumer(&mut self, id: &str) {
         self.consumer().members.remove(id);
+        self.seat.consumer.told.remove(id);
         self.timers.cancel(self.name, &Alarm::Session(id.into()));
         self.timers.cancel(self.name, &Alarm::Revocation(id.into()));
         self.seat.touch_member(id);
@@ -112,21 +113,15 @@ impl Turn<'_, '_> {
             }
         }
         let Body::Consumer(group) = &self.seat.body else { return };
-        let is_new = |(id, poll): (&String, &Poll)| match group.members.get(id) {
-            Some(member) => member.epoch != poll.epoch || member.assigned != poll.assigned,
-            None => true,
+        let soft = &self.seat.consumer;
+        let is_new = |id: &String| {
+            let now = group.members.get(id).map(|member| (member.epoch, &member.assigned));
+            now.is_none() || now != soft.told.get(id).map(|(epoch, assigned)| (*epoch, assigned))
         };
-        let news: Vec<String> = self
-            .seat
-            .consumer
-            .polls
-            .iter()
-            .filter(|entry| is_new(*entry))
-            .map(|(id, _)| id.clone())
-            .collect();
+        let news: Vec<String> = soft.polls.keys().filter(|id| is_new(id)).cloned().collect();
         for id in news {
-            if let Some(poll) = self.seat.consumer.polls.remove(&id) {
-                self.tell(poll.requester, &id);
+            if let Some(requester) = self.seat.consumer.polls.remove(&id) {
+                self.tell(requester, &id);
             }
         }
     }

@@ -183,17 +183,11 @@ impl Group {
     }
 }
 
-/// What a restart may forget.
+/// What a restart may forget: all of it about members of modules.
 #[derive(Debug, Default)]
 pub(super) struct Soft {
-    /// Heartbeats of modules' members that wait for news.
-    pub(super) polls: BTreeMap<String, Poll>,
-}
-
-/// A heartbeat that waits for news: something else than the member has said.
-#[derive(Debug)]
-pub(super) struct Poll {
-    requester: Requester,
-    epoch: i32,
-    assigned: Partitions,
+    /// Heartbeats that wait for news.
+    polls: BTreeMap<String, Requester>,
+    /// Epoch and assignment that each was last told. Anything else is news.
+    pub(super) told: BTreeMap<String, (i32, Partitions)>,
 }

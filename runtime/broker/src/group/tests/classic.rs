@@ -109,7 +109,6 @@ impl Client {
                 let assignments = shares.into_iter().map(|(member, share)| SyncGroupRequestAssignment {
                     member_id: member.clone(),
                     assignment: share.join(",").into(),
-                    ..SyncGroupRequestAssignment::default()
                 });
                 let request = SyncGroupRequest {
                     group_id: GROUP.into(),
@@ -127,7 +126,6 @@ impl Client {
                     generation_id: self.generation,
                     member_id: self.id.clone(),
                     group_instance_id: self.instance.clone(),
-                    ..HeartbeatRequest::default()
                 };
                 self.does = Does::Heartbeating(sim.send(false, request));
             }

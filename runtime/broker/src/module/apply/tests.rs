@@ -1,0 +1,170 @@
+//! A commit is accepted whole or not at all, whatever of its conditions fails.
+#![allow(clippy::unwrap_used)]
+use alloc::{sync::Arc, vec};
+use bytes::Bytes;
+use tidemill_protocol::{ids::Uuid, manifest::Manifest};
+
+use super::*;
+use crate::{
+    batch,
+    effect::LogId,
+    entry::{Command, Entry, NewTopic},
+    module::change::{Progress, Totals},
+    state,
+};
+
+const IN: Uuid = Uuid([1; 16]);
+const OUT: Uuid = Uuid([2; 16]);
+
+struct Log(State, u64);
+
+impl Log {
+    fn apply(&mut self, command: Command) -> (state::Outcome, Changes) {
+        self.1 += 1;
+        self.0.apply(&Entry {
+            index: self.1,
+            term: 1,
+            node: 1,
+            time: 7,
+            command,
+        })
+    }
+
+    fn module(&mut self, change: Change) -> (Outcome, Changes) {
+        let (state::Outcome::Module(outcome), changes) = self.apply(Command::Module(change)) else {
+            panic!("a module's command has a module's outcome")
+        };
+        (outcome, changes)
+    }
+}
+
+/// A module whose task 0 is claimed, and a commit that is fine. The group has no members, which lets epoch -1 commit.
+fn ready() -> (Log, Commit) {
+    let mut log = Log(State::default(), 0);
+    let topic = |name: &str, id| NewTopic {
+        name: name.into(),
+        id,
+        partitions: 1,
+        configs: Default::default(),
+    };
+    log.apply(Command::CreateTopics(vec![topic("in", IN), topic("out", OUT)]));
+    let json = r#"{"module":{"name":"m"},"input":[{"topic":"in"}],"output":[{"topic":"out"}],"state":{"s":{}}}"#;
+    let manifest: Arc<Manifest> = Arc::new(serde_json::from_str(json).unwrap());
+    log.module(Change::Deploy(Deploy {
+        manifest,
+        digest: [0; 32],
+        topics: vec![],
+    }));
+    let claim = Claim {
+        module: "m".into(),
+        incarnation: 2,
+        member: "m-0".into(),
+        epoch: -1,
+        tasks: vec![0],
+        starts: vec![],
+    };
+    assert_eq!(log.module(Change::Claim(claim)).0, Outcome::Claimed(3));
+    let commit = Commit {
+        module: "m".into(),
+        incarnation: 2,
+        task: 0,
+        generation: 3,
+        member: "m-0".into(),
+        epoch: -1,
+        inputs: vec![Progress {
+            topic: IN,
+            partition: 0,
+            expected: None,
+            next: 5,
+        }],
+        outputs: vec![(LogId(1), batch::build(&[(b"k".to_vec(), Some(b"v".to_vec()))], 7))],
+        state: vec![("s".into(), Bytes::from_static(b"k"), Some(Bytes::from_static(b"v")))],
+        totals: Totals {
+            records_in: 5,
+            records_out: 1,
+            batches: 1,
+            given_up: 0,
+        },
+    };
+    (log, commit)
+}
+
+#[test]
+fn a_commit_is_one_entry_and_cannot_be_repeated() {
+    let (mut log, commit) = ready();
+    let (outcome, changes) = log.module(Change::Commit(commit.clone()));
+    assert_eq!(outcome, Outcome::Done);
+    assert_eq!(changes.appends.len(), 2, "the output and the record of the offset");
+    assert!(changes.rows.iter().any(|row| row.table == Table::ModuleState));
+    assert_eq!(log.0.offsets.get("m", &IN, 0).unwrap().offset, 5);
+    let before = log.0.clone();
+    let (outcome, changes) = log.module(Change::Commit(commit));
+    assert_eq!(outcome, Outcome::Refused(Refused::Moved(IN, 0)));
+    assert_eq!((changes.appends.len(), log.0), (0, before));
+}
+
+#[test]
+fn whatever_does_not_hold_refuses_all_of_it() {
+    let cases: [(fn(&mut Commit), Refused); 8] = [
+        (|commit| commit.module = "n".into(), Refused::UnknownModule),
+        (|commit| commit.incarnation -= 1, Refused::Fenced),
+        (|commit| commit.generation -= 1, Refused::Fenced),
+        (|commit| commit.member = "m-1".into(), Refused::Fenced),
+        (|commit| commit.task = 1, Refused::Fenced),
+        (
+            |commit| commit.epoch = 1,
+            Refused::Member(tidemill_protocol::error_code::ErrorCode::ILLEGAL_GENERATION),
+        ),
+        (|commit| commit.inputs[0].expected = Some(0), Refused::Moved(IN, 0)),
+        (
+            |commit| commit.outputs.push((LogId(99), Bytes::new())),
+            Refused::OutputGone(LogId(99)),
+        ),
+    ];
+    for (break_it, refused) in cases {
+        let (mut log, mut commit) = ready();
+        break_it(&mut commit);
+        let before = log.0.clone();
+        let (outcome, changes) = log.module(Change::Commit(commit));
+        assert_eq!(outcome, Outcome::Refused(refused));
+        assert_eq!(changes.appends, []);
+        assert!(changes.rows.iter().all(|row| row.table == Table::Meta));
+        assert_eq!(log.0, before);
+    }
+}
+
+#[test]
+fn a_pause_of_another_incarnation_is_refused() {
+    let (mut log, _) = ready();
+    let pause = |incarnation| {
+        Change::Pause(Pause {
+            module: "m".into(),
+            incarnation,
+            reason: "r".into(),
+        })
+    };
+    assert_eq!(log.module(pause(Some(1))).0, Outcome::Refused(Refused::Fenced));
+    assert_eq!(log.module(pause(Some(2))).0, Outcome::Done);
+    assert_eq!(log.0.modules.get("m").unwrap().paused.as_deref(), Some("r"));
+}
+
+#[test]
+fn entries_and_rows_survive_their_binary_form() {
+    let (mut log, commit) = ready();
+    log.module(Change::Commit(commit.clone()));
+    let entry = Entry {
+        index: 9,
+        term: 1,
+        node: 1,
+        time: 7,
+        command: Command::Module(Change::Commit(commit)),
+    };
+    assert_eq!(Entry::decode(Bytes::from(entry.encode().concat())).unwrap(), entry);
+    let mut loaded = crate::module::Durable::default();
+    let mut changes = Changes::default();
+    let durable = &log.0.modules;
+    durable.deployments["m"].save(&mut changes);
+    durable.tasks["m"][&0].save("m", 0, &mut changes);
+    changes.rows.iter().for_each(|row| loaded.load(row).unwrap());
+    assert_eq!(&loaded, durable);
+}

@@ -1,0 +1,209 @@
+//! Whatever happens, a module's outputs and state are the fold of its inputs: every input record has exactly one committed effect.
+//!
+//! A random script of records of all kinds, failing runs, held back, refused and lost proposals, restarts, pauses and redeploys runs
+//! against the world of the golden scripts; then everything is let go, and what is in the logs and in the state is compared with what
+//! is in the input. A failing script is printed, to be kept under `testscripts/modules/`.
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use tidemill_broker::effect::{LogRead, Table};
+use tidemill_protocol::batch::batches;
+
+use crate::{Script, world::World};
+
+const PARTITIONS: i32 = 2;
+
+/// Values that the guest fails on by themselves; see `guest.rs`.
+const KINDS: [&str; 8] = ["a", "b", "c", "trap", "marked", "slow", "poison", "dead"];
+
+#[derive(Clone, Debug)]
+enum Step {
+    Produce(i32, Vec<usize>),
+    Process(usize),
+    Acknowledge(usize),
+    Fail(&'static str),
+    Lose,
+    Hold,
+    Release(usize),
+    Refuse,
+    Tick(u32),
+    Restart,
+    Replay,
+    Loaded,
+    Pause,
+    Resume,
+    Redeploy(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (0..PARTITIONS, prop::collection::vec(0..KINDS.len(), 1..6)).prop_map(|(to, kinds)| Step::Produce(to, kinds)),
+        8 => (1..4usize).prop_map(Step::Process),
+        2 => (0..3usize).prop_map(Step::Acknowledge),
+        2 => prop_oneof![Just("trap"), Just("timeout"), Just("retry")].prop_map(Step::Fail),
+        1 => Just(Step::Lose),
+        2 => Just(Step::Hold),
+        3 => (1..4usize).prop_map(Step::Release),
+        1 => Just(Step::Refuse),
+        4 => (1..2000u32).prop_map(Step::Tick),
+        1 => Just(Step::Restart),
+        1 => Just(Step::Replay),
+        3 => Just(Step::Loaded),
+        1 => Just(Step::Pause),
+        1 => Just(Step::Resume),
+        1 => (1..4usize).prop_map(Step::Redeploy),
+    ]
+}
+
+fn deploy(members: usize) -> String {
+    let retry = r#""retry":{"initial":"1ms","max":"10ms","max-attempts":1000},"batch":{"max-records":5}"#;
+    format!("deploy m in=in out=out dlq=dlq members={members} more='{retry}'")
+}
+
+/// The steps as commands of a script; what cannot be done at the moment is left out.
+fn command(world: &World, step: &Step, count: &mut usize) -> Option<String> {
+    Some(match step {
+        Step::Produce(partition, kinds) => {
+            let mut line = format!("produce in/{partition}");
+            for kind in kinds {
+                *count += 1;
+                line.push_str(&format!(" {}{count}", KINDS[*kind]));
+            }
+            line
+        }
+        Step::Process(runs) => format!("process {runs}"),
+        Step::Acknowledge(records) => format!("process 1 first={records}"),
+        Step::Fail(how) => format!("process 1 as={how}"),
+        Step::Lose if world.runs.is_empty() => return None,
+        Step::Lose => "lose".into(),
+        Step::Hold => "hold".into(),
+        Step::Release(entries) => format!("release {entries}"),
+        Step::Refuse if !world.holds() => return None,
+        Step::Refuse => "refuse".into(),
+        Step::Tick(ms) => format!("tick {ms}"),
+        Step::Restart => "restart".into(),
+        Step::Replay => "replay".into(),
+        Step::Loaded => "loaded m".into(),
+        Step::Pause => "pause m".into(),
+        Step::Resume => "resume m".into(),
+        Step::Redeploy(members) => deploy(*members),
+    })
+}
+
+struct Tester {
+    script: Script,
+    text: String,
+}
+
+impl Tester {
+    fn exec(&mut self, line: &str) {
+        self.text.push_str(line);
+        self.text.push('\n');
+        goldenscript::generate(&mut self.script, &format!("{line}\n---\n")).unwrap();
+    }
+
+    /// Values of a partition in order.
+    fn values(&self, topic: &str, partition: i32) -> Vec<String> {
+        let world = &self.script.0;
+        let (log, _) = world.broker.state().log(topic, partition).unwrap();
+        let all = LogRead {
+            log,
+            from: 0,
+            until: i64::MAX,
+            bytes_max: usize::MAX,
+        };
+        let mut values = Vec::new();
+        for batch in batches(&world.store.read(&all).unwrap()) {
+            for record in batch.unwrap().payload(usize::MAX).unwrap().records() {
+                values.push(String::from_utf8(record.unwrap().value.unwrap().to_vec()).unwrap());
+            }
+        }
+        values
+    }
+
+    fn lag(&self) -> i64 {
+        let state = self.script.0.broker.state();
+        let lag = |partition| {
+            let (_, log) = state.log("in", partition).unwrap();
+            let id = state.topics.get("in").unwrap().id;
+            log.end
+                - state
+                    .offsets
+                    .get("m", &id, partition)
+                    .map_or(0, |committed| committed.offset)
+        };
+        (0..PARTITIONS).map(lag).sum()
+    }
+
+    /// Lets everything go on until all input is processed. A restart first: lost runs are answered by nobody.
+    fn finish(&mut self) {
+        for line in ["release", "restart", "resume m", "loaded m"] {
+            self.exec(line);
+        }
+        for _ in 0..300 {
+            if self.lag() == 0 {
+                return;
+            }
+            self.exec("process");
+            self.exec("tick 500");
+        }
+        panic!("it gets nowhere: {:?}", self.script.0.broker.modules());
+    }
+
+    /// Every input record is an output, counted once, or a dead letter, and outputs have the order of the inputs.
+    fn check(&self) {
+        let mut counts: BTreeMap<String, String> = BTreeMap::new();
+        for ((table, row), value) in &self.script.0.store.rows {
+            if *table == Table::ModuleState {
+                // deployment, task, length of the bucket, bucket
+                let key = String::from_utf8(row[8 + 4 + 1 + "seen".len()..].to_vec()).unwrap();
+                let double = counts.insert(key, String::from_utf8(value.to_vec()).unwrap());
+                assert_eq!(double, None, "a record is counted by one task");
+            }
+        }
+        let mut outputs = 0;
+        for partition in 0..PARTITIONS {
+            let (input, output) = (self.values("in", partition), self.values("out", partition));
+            let dead = self.values("dlq", partition);
+            let kept: Vec<_> = input.iter().filter(|value| !dead.contains(value)).cloned().collect();
+            assert_eq!(output, kept, "outputs of partition {partition}");
+            assert_eq!(
+                input.len(),
+                output.len() + dead.len(),
+                "dead letters of partition {partition}: {dead:?}"
+            );
+            for value in &output {
+                assert_eq!(counts.get(value).map(String::as_str), Some("1"), "count of {value}");
+            }
+            let good = |value: &&String| !KINDS[3..].iter().any(|kind| value.starts_with(kind));
+            assert!(output.iter().all(|value| good(&value)));
+            outputs += output.len();
+        }
+        assert_eq!(counts.len(), outputs);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn outputs_and_state_are_the_fold_of_the_inputs(steps in prop::collection::vec(step(), 1..60)) {
+        let mut tester = Tester { script: Script(World::new()), text: String::new() };
+        for topic in ["in", "out", "dlq"] {
+            tester.exec(&format!("create {topic} partitions={PARTITIONS}"));
+        }
+        tester.exec(&deploy(2));
+        tester.exec("loaded m");
+        let mut count = 0;
+        for step in &steps {
+            if let Some(line) = command(&tester.script.0, step, &mut count) {
+                tester.exec(&line);
+            }
+        }
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            tester.finish();
+            tester.check();
+        }));
+        prop_assert!(done.is_ok(), "{}", tester.text);
+    }
+}
