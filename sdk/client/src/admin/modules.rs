@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quinn::{RecvStream, VarInt};
+use sha2::{Digest as _, Sha256};
 use tidemill_protocol::admin::{ANSWER_BYTES_MAX, Answer, Call, Digest, LogLine, ModuleStatus, NodeStatus};
 use tidemill_protocol::manifest::Manifest;
 
@@ -24,6 +25,20 @@ pub struct Deploy {
     pub digest: Digest,
     /// Whether to wait until every member has joined its group; otherwise until the deployment is durable.
     pub wait: bool,
+}
+
+impl Deploy {
+    /// Deploys these bytes, and waits until the module runs.
+    pub fn new(manifest: Manifest, component: impl Into<Bytes>) -> Deploy {
+        let component = component.into();
+        let digest = Digest(Sha256::digest(&component).into());
+        Deploy {
+            manifest,
+            component,
+            digest,
+            wait: true,
+        }
+    }
 }
 
 impl Admin {

@@ -26,6 +26,7 @@ use super::state::{Locate, Part};
 use crate::backoff::Backoff;
 use crate::client::AutoCreate;
 use crate::error::{Error, Reach, Result};
+use crate::metadata::Topic;
 use crate::net::broker::Broker;
 use crate::net::stream::{Answered, Outgoing, Stream};
 use crate::net::wire;
@@ -142,21 +143,20 @@ impl Fetcher {
         let now = Instant::now();
         let mut look_at = None;
         let mut readable = Vec::new();
-        for (place, part) in self.shared.state().parts.iter().filter(|(_, part)| part.is_fetchable()) {
+        for (place, part) in &self.shared.state().parts {
             match part.not_before {
                 Some(not_before) if now < not_before => {
                     look_at = Some(look_at.map_or(not_before, |at: Instant| at.min(not_before)));
                 }
-                _ => readable.push((wanted(place, part), part.fetched_bytes < enough)),
+                _ if part.is_fetchable() => readable.push((wanted(place, part), part.fetched_bytes < enough)),
+                _ => {}
             }
         }
         let mut plans: BTreeMap<String, (Plan, bool)> = BTreeMap::new();
         for (mut wanted, has_room) in readable {
-            let topic = self
-                .shared
-                .client
-                .topic(&wanted.place.topic, AutoCreate::Denied)
-                .await?;
+            let Some((topic, broker)) = self.shared.find(&wanted.place).await else {
+                continue;
+            };
             if topic.id != wanted.topic_id {
                 self.shared.topic_is_another(&wanted.place, topic.id);
                 continue;
@@ -166,7 +166,6 @@ impl Fetcher {
                 .partitions
                 .get(index)
                 .map_or(-1, |partition| partition.leader_epoch);
-            let broker = self.shared.client.leader(&topic, wanted.place.partition)?;
             let plan = || {
                 (
                     Plan {
@@ -361,6 +360,25 @@ impl Shared {
         } else {
             part.locate = Locate::Never;
             state.errors.push_back(error);
+        }
+    }
+
+    /// The topic and the leader of a partition; without them it rests, and the others are read.
+    async fn find(&self, place: &TopicPartition) -> Option<(Arc<Topic>, Arc<Broker>)> {
+        let client = &self.client;
+        let found = match client.topic(&place.topic, AutoCreate::Denied).await {
+            Ok(topic) => client.leader(&topic, place.partition).map(|broker| (topic, broker)),
+            Err(error) => Err(error),
+        };
+        found.inspect_err(|error| self.rest_partition(place, error)).ok()
+    }
+
+    /// Leaves a partition alone for a while.
+    pub(super) fn rest_partition(&self, place: &TopicPartition, error: &Error) {
+        tracing::debug!(%place, %error, "cannot be read for now");
+        self.client.forget_topic(&place.topic);
+        if let Some(part) = self.state().parts.get_mut(place) {
+            part.not_before = Some(Instant::now() + REST);
         }
     }
 

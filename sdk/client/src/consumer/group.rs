@@ -161,12 +161,7 @@ impl Member {
         let config = &self.shared.config;
         let is_leaving = epoch < 0;
         let timeout_ms = i32::try_from(config.poll_interval_max.as_millis()).unwrap_or(i32::MAX);
-        let topics = self
-            .shared
-            .subscription
-            .lock()
-            .expect("no panic while topics are set")
-            .clone();
+        let topics = self.shared.topics().clone();
         ConsumerGroupHeartbeatRequest {
             group_id: config.group_id.clone().unwrap_or_default(),
             member_id: self.id.clone(),

@@ -131,9 +131,7 @@ impl ConsumerHandle {
 
     /// What the group has committed for these partitions; those without a commit are left out.
     pub async fn committed(&self, partitions: &[TopicPartition]) -> Result<BTreeMap<TopicPartition, Committed>> {
-        let Some(committer) = self.shared.committer() else {
-            return Err(no_group());
-        };
+        let committer = self.shared.committer()?;
         self.shared
             .client
             .retry(|| offsets::fetch(&self.shared.client, &committer, Some(partitions)))
@@ -215,10 +213,9 @@ impl Shared {
 
     async fn commit(&self, positions: BTreeMap<TopicPartition, Committed>) -> Result<()> {
         for attempt in 0.. {
-            let committed = self.client.retry(|| async {
-                let committer = self.committer().ok_or_else(no_group)?;
-                offsets::commit(&self.client, &committer, &positions).await
-            });
+            let committed = self
+                .client
+                .retry(|| async { offsets::commit(&self.client, &self.committer()?, &positions).await });
             match committed.await {
                 Err(error) if error.code() == Some(ErrorCode::STALE_MEMBER_EPOCH) && attempt < STALE_EPOCH_RETRIES => {
                     self.group_wake.notify_one();
@@ -235,10 +232,6 @@ impl Shared {
 
 fn not_assigned(partition: &TopicPartition) -> Error {
     Error::InvalidArgument(format!("{partition} is not assigned to this consumer"))
-}
-
-fn no_group() -> Error {
-    Error::config("group_id", "needed for committed offsets")
 }
 
 impl std::fmt::Debug for ConsumerHandle {

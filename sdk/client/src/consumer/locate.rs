@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use tokio::time::Instant;
+
 use super::Shared;
 use super::config::OffsetReset;
 use super::state::Locate;
+use crate::client::AutoCreate;
 use crate::error::{Error, Result};
 use crate::offsets::{self, Committed, OffsetSpec};
 use crate::record::TopicPartition;
@@ -19,6 +22,12 @@ struct Waiting {
 /// One round over all partitions that wait. Whatever is sought meanwhile keeps its own wish.
 pub(super) async fn run(shared: &Shared) -> Result<()> {
     let mut waiting = waiting(shared);
+    for place in waiting.iter().map(|waiting| waiting.place.clone()).collect::<Vec<_>>() {
+        if let Err(error) = shared.client.topic(&place.topic, AutoCreate::Denied).await {
+            shared.rest_partition(&place, &error);
+            waiting.retain(|waiting| waiting.place != place);
+        }
+    }
     if waiting.is_empty() {
         return Ok(());
     }
@@ -28,8 +37,8 @@ pub(super) async fn run(shared: &Shared) -> Result<()> {
         .map(|w| w.place.clone())
         .collect();
     if !by_commit.is_empty() {
-        let committed = match shared.committer() {
-            Some(committer) => offsets::fetch(&shared.client, &committer, Some(&by_commit)).await?,
+        let committed = match shared.config.group_id {
+            Some(_) => offsets::fetch(&shared.client, &shared.committer()?, Some(&by_commit)).await?,
             None => BTreeMap::new(),
         };
         waiting.retain_mut(|w| settle_by_commit(shared, w, &committed));
@@ -65,10 +74,12 @@ pub(super) async fn run(shared: &Shared) -> Result<()> {
 
 fn waiting(shared: &Shared) -> Vec<Waiting> {
     let state = shared.state();
+    let now = Instant::now();
     let parts = state
         .parts
         .iter()
-        .filter(|(_, part)| !matches!(part.locate, Locate::Done | Locate::Never));
+        .filter(|(_, part)| !matches!(part.locate, Locate::Done | Locate::Never))
+        .filter(|(_, part)| part.not_before.is_none_or(|not_before| not_before <= now));
     parts
         .map(|(place, part)| Waiting {
             place: place.clone(),

@@ -27,6 +27,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures_util::Stream;
+use tidemill_protocol::error_code::ErrorCode;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -35,7 +36,7 @@ pub use self::handle::ConsumerHandle;
 pub use self::listener::{Callback, RebalanceListener};
 use self::state::{Delivery, Locate, Part, State};
 use crate::client::{AutoCreate, Inner};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check};
 use crate::offsets::Committer;
 use crate::record::{ConsumerRecord, TopicPartition};
 
@@ -141,8 +142,7 @@ impl Consumer {
                 "partitions are assigned by hand: a consumer does either".to_owned(),
             ));
         }
-        *shared.subscription.lock().expect("no panic while topics are set") =
-            topics.into_iter().map(Into::into).collect();
+        *shared.topics() = topics.into_iter().map(Into::into).collect();
         shared.group_wake.notify_one();
         if self.leave.is_none() {
             let (leave, commands) = mpsc::channel(1);
@@ -307,16 +307,26 @@ impl Shared {
         let _ = self.working.subscribe().wait_for(|working| !*working).await;
     }
 
-    /// Who commits: the member, or the group without one. None without a group.
-    fn committer(&self) -> Option<Committer> {
-        let group = self.config.group_id.clone()?;
+    /// Who commits: the member, or the group without one where partitions are assigned by hand. Whoever subscribed and
+    /// is no member, not yet or no longer, cannot: another may own the partitions.
+    fn committer(&self) -> Result<Committer> {
+        let group = self.config.group_id.clone();
+        let group = group.ok_or_else(|| Error::config("group_id", "needed for committed offsets"))?;
         let member = self.state().member.clone();
+        if member.is_none() && !self.topics().is_empty() {
+            check(ErrorCode::UNKNOWN_MEMBER_ID, None, || format!("group {group}"))?;
+        }
         let instance_id = self.config.group_instance_id.clone().filter(|_| member.is_some());
-        Some(Committer {
+        Ok(Committer {
             group,
             member,
             instance_id,
         })
+    }
+
+    /// What is subscribed to.
+    fn topics(&self) -> MutexGuard<'_, Vec<String>> {
+        self.subscription.lock().expect("no panic while topics are set")
     }
 
     /// Decodes what was taken; none if it holds nothing for the application, or no longer counts.
