@@ -2,7 +2,7 @@
 //!
 //! A [`Guest`] lives as long as its store, a [`Call`] as long as one batch. Nothing of a call outlives it but what the run takes out.
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -45,8 +45,6 @@ pub(crate) enum Stop {
 pub(crate) struct Guest {
     /// Bounds of linear memory and tables.
     pub(crate) memory: Memory,
-    /// Resource handles that the guest holds.
-    pub(crate) handles: u32,
     /// Standard output and error.
     pub(crate) streams: Streams,
     /// The call that runs.
@@ -55,10 +53,9 @@ pub(crate) struct Guest {
 
 impl Guest {
     /// Without a call yet.
-    pub(crate) fn new(memory_bytes_max: usize) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
-            memory: Memory::new(memory_bytes_max),
-            handles: 0,
+            memory: Memory::default(),
             streams: Streams::default(),
             call: None,
         }
@@ -67,23 +64,6 @@ impl Guest {
     /// The call that runs. Host functions are reached from within a call only.
     pub(crate) fn call(&mut self) -> &mut Call {
         self.call.as_mut().expect("a guest runs within a call")
-    }
-
-    /// Counts a handle given to the guest.
-    pub(crate) fn open_handle(&mut self) -> Result<(), Stop> {
-        if limits::HANDLES_MAX <= self.handles {
-            return Err(Stop::Limit(format!(
-                "more than {} handles held at once (a bound of the host)",
-                limits::HANDLES_MAX
-            )));
-        }
-        self.handles += 1;
-        Ok(())
-    }
-
-    /// Counts a handle given back.
-    pub(crate) fn close_handle(&mut self) {
-        self.handles = self.handles.saturating_sub(1);
     }
 }
 
@@ -113,6 +93,8 @@ pub(crate) struct Call {
     pub(crate) mark: Option<u32>,
     /// Limits that refused something, with their keys in the manifest.
     pub(crate) limits_hit: Vec<String>,
+    /// What was said about the guest.
+    pub(crate) noticed: BTreeSet<String>,
     /// State of the guest's random numbers.
     pub(crate) random: u64,
     /// How far the guest's monotonic clock is ahead of the call's: it advances by looks and sleeps, not by time.
@@ -170,9 +152,16 @@ impl Call {
 
     /// Remembers that a limit refused something, and says so once.
     pub(crate) fn hit(&mut self, what: String) {
-        if !self.limits_hit.contains(&what) && self.limits_hit.len() < 16 {
+        if !self.limits_hit.contains(&what) && self.limits_hit.len() < limits::NOTICES_MAX {
             self.log.host("warn", None, &what);
             self.limits_hit.push(what);
+        }
+    }
+
+    /// Says something about the guest once.
+    pub(crate) fn notice(&mut self, what: String) {
+        if self.noticed.len() < limits::NOTICES_MAX && self.noticed.insert(what.clone()) {
+            self.log.host("warn", None, &what);
         }
     }
 }

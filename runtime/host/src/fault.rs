@@ -2,7 +2,7 @@
 use std::fmt::Write as _;
 
 use tidemill_broker::module::run::{Failure, Verdict};
-use wasmtime::{Trap, WasmBacktrace};
+use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 
 use crate::{
     call::{Call, Stop},
@@ -10,15 +10,22 @@ use crate::{
     memory::Refusal,
 };
 
+/// Text of wasmtime's error for too many resource handles.
+const TOO_MANY_HANDLES: &str = "store handle limit exceeded";
 /// Text of wasmtime's error for a host call with too many bytes.
 const TOO_MANY_BYTES: &str = "fuel allocated for hostcalls has been exhausted";
 
 /// The verdict on a call that ended in an error.
 pub(crate) fn verdict(error: &wasmtime::Error, refusal: Option<Refusal>, call: &Call) -> Verdict {
     let cause = error.downcast_ref::<Stop>();
-    if cause == Some(&Stop::Cancelled) {
+    let not_its_fault = match cause {
+        Some(Stop::Cancelled) => Some("cancelled"),
+        _ if error.is::<PoolConcurrencyLimitError>() => Some("the host has no room for another instance just now"),
+        _ => None,
+    };
+    if let Some(reason) = not_its_fault {
         return Verdict::Retry {
-            reason: "cancelled".into(),
+            reason: reason.into(),
             after_ms: None,
             delivered: call.delivery.delivered(),
         };
@@ -52,7 +59,14 @@ fn classify(error: &wasmtime::Error, cause: Option<&Stop>, refusal: Option<Refus
         (Some(stop @ Stop::Limit(_)), _) => (Failure::Limit, stop.to_string()),
         (_, Some(Trap::StackOverflow)) => (Failure::Stack, stack()),
         (_, Some(Trap::MemoryOutOfBounds)) if recurses(error) => (Failure::Stack, stack()),
-        _ if error.chain().any(|cause| cause.to_string().contains(TOO_MANY_BYTES)) => {
+        _ if says(error, TOO_MANY_HANDLES) => (
+            Failure::Limit,
+            format!(
+                "more than {} resource handles are held at once (a bound of the host)",
+                limits::HANDLES_MAX
+            ),
+        ),
+        _ if says(error, TOO_MANY_BYTES) => {
             let bytes = limits::HOST_CALL_BYTES_MAX.max(run.output_bytes_max.saturating_mul(2));
             (
                 Failure::Limit,
@@ -80,6 +94,10 @@ fn classify(error: &wasmtime::Error, cause: Option<&Stop>, refusal: Option<Refus
             None => trapped(error, trap, call),
         },
     }
+}
+
+fn says(error: &wasmtime::Error, text: &str) -> bool {
+    error.chain().any(|cause| cause.to_string().contains(text))
 }
 
 fn trapped(error: &wasmtime::Error, trap: Option<&Trap>, call: &Call) -> (Failure, String) {

@@ -6,7 +6,10 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use tidemill_broker::module::run::{Limits, TaskKey};
+use tidemill_broker::module::{
+    Version,
+    run::{Limits, TaskKey},
+};
 use wasmtime::{Engine, Store, UpdateDeadline};
 
 use crate::{call::Guest, code::Process, limits};
@@ -22,8 +25,8 @@ pub(crate) struct Instance {
 
 impl Instance {
     /// A store without a guest in it.
-    pub(crate) fn new(engine: &Engine, limits: &Limits) -> Self {
-        let mut store = Store::new(engine, Guest::new(limits.memory_bytes_max));
+    pub(crate) fn new(engine: &Engine) -> Self {
+        let mut store = Store::new(engine, Guest::new());
         store.limiter(|guest| &mut guest.memory);
         store.epoch_deadline_callback(|store| {
             // Only a call has a deadline; outside of one, no guest code runs.
@@ -32,13 +35,20 @@ impl Instance {
             }
             Ok(UpdateDeadline::Continue(1))
         });
-        // Columns of a full output must fit through one call, with their lengths.
-        store.set_hostcall_fuel(limits::HOST_CALL_BYTES_MAX.max(limits.output_bytes_max.saturating_mul(2)));
+        store.set_max_component_handles(limits::HANDLES_MAX);
         Self {
             store,
             process: None,
             batches: 0,
         }
+    }
+
+    /// Takes the bounds of the next call.
+    pub(crate) fn bound(&mut self, limits: &Limits) {
+        self.store.data_mut().memory.bound(limits.memory_bytes_max);
+        // Columns of a full output must fit through one call, with their lengths.
+        let host_call_bytes = limits::HOST_CALL_BYTES_MAX.max(limits.output_bytes_max.saturating_mul(2));
+        self.store.set_hostcall_fuel(host_call_bytes);
     }
 
     /// Counts a batch; false if the instance should be replaced.
@@ -49,8 +59,8 @@ impl Instance {
     }
 }
 
-/// Whose instance: the code by its digest, and the task.
-pub(crate) type Key = ([u8; 32], TaskKey);
+/// Whose instance. Two versions of a module may be the same code with other settings, which a guest may keep.
+pub(crate) type Key = (Version, TaskKey);
 
 /// Instances that wait for their next batch.
 #[derive(Default)]

@@ -26,12 +26,14 @@ pub const INSTANCE_BATCHES_MAX: u32 = 10_000;
 pub const RECYCLE_MEMORY_PERCENT: usize = 75;
 /// Bytes that a guest may pass to the host in one call, beside what the output limit says.
 pub const HOST_CALL_BYTES_MAX: usize = 16 << 20;
-/// Resource handles (buckets, streams) that an instance may hold at once.
-pub const HANDLES_MAX: u32 = 1_024;
+/// Resource handles (buckets, streams, its own) that an instance may hold at once.
+pub const HANDLES_MAX: usize = 1_024;
 /// Bytes of one log line; the rest is cut.
 pub const LOG_LINE_BYTES_MAX: usize = 4 << 10;
 /// Log lines of one call, whatever the manifest says.
 pub const LOG_LINES_MAX: u32 = 1_000;
+/// Different lines about the guest (limits that it hit, names that it did not declare) of one call.
+pub const NOTICES_MAX: usize = 16;
 /// Histogram values of one call.
 pub const MEASUREMENTS_MAX: usize = 10_000;
 /// Bytes of a state key.

@@ -28,6 +28,7 @@ impl Budget {
 pub(crate) struct Log {
     lines: Vec<LogLine>,
     dropped: u64,
+    last_error: Option<String>,
     task: u32,
     now: i64,
     started: Instant,
@@ -40,6 +41,7 @@ impl Log {
         Self {
             lines: Vec::new(),
             dropped: 0,
+            last_error: None,
             task,
             now,
             started,
@@ -49,6 +51,9 @@ impl Log {
 
     /// A line from the guest.
     pub(crate) fn guest(&mut self, budget: &Budget, level: &'static str, at: Option<Coordinates>, message: &str) {
+        if matches!(level, "error" | "critical") {
+            self.last_error = Some(cut(message, limits::LOG_LINE_BYTES_MAX));
+        }
         let time = self.time();
         let room = self.lines.len() < limits::LOG_LINES_MAX as usize;
         if room && budget.take(time.div_euclid(1_000), self.lines_per_second) {
@@ -66,12 +71,7 @@ impl Log {
 
     /// What the guest said last when it said that something is wrong: the message of a panic.
     pub(crate) fn last_error(&self) -> Option<&str> {
-        let line = self
-            .lines
-            .iter()
-            .rev()
-            .find(|line| matches!(line.level, "error" | "critical"))?;
-        Some(&line.message)
+        self.last_error.as_deref()
     }
 
     /// All lines, and one about those that there was no room for.

@@ -4,8 +4,8 @@ use wasmtime::ResourceLimiter;
 
 use crate::limits;
 
-/// Limits of one store.
-#[derive(Debug)]
+/// Limits of one store. Nothing is allowed until [`Memory::bound`].
+#[derive(Debug, Default)]
 pub(crate) struct Memory {
     bytes: usize,
     bytes_max: usize,
@@ -22,13 +22,9 @@ pub(crate) enum Refusal {
 }
 
 impl Memory {
-    /// Nothing allocated yet.
-    pub(crate) fn new(bytes_max: usize) -> Self {
-        Self {
-            bytes: 0,
-            bytes_max: bytes_max.min(limits::MEMORY_BYTES_MAX),
-            refused: None,
-        }
+    /// The most that may be allocated from now on.
+    pub(crate) fn bound(&mut self, bytes_max: usize) {
+        self.bytes_max = bytes_max.min(limits::MEMORY_BYTES_MAX);
     }
 
     /// Bytes of linear memory in all.
@@ -44,7 +40,7 @@ impl Memory {
 
 impl ResourceLimiter for Memory {
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let bytes = (self.bytes - current).saturating_add(desired);
+        let bytes = self.bytes.saturating_sub(current).saturating_add(desired);
         if self.bytes_max < bytes || maximum.is_some_and(|maximum| maximum < desired) {
             self.refused = Some(Refusal::Memory(bytes));
             return Ok(false);

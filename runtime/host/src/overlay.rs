@@ -367,6 +367,7 @@ mod tests {
     fn pages_of_a_scan_are_the_model_in_order() {
         let task = TaskKey {
             module: "m".into(),
+            deployment: 1,
             number: 0,
         };
         let rows = Rows(

@@ -3,7 +3,7 @@
 //! Guarantees: the same run over the same state gives the same outcome, down to the bytes; nothing of a call that did not end in
 //! [`Verdict::Ack`] is left but its log. Decides nothing: see the core's `module`.
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
 };
@@ -124,6 +124,7 @@ impl Sandbox {
             budget: self.budget(&run.task.module),
             mark: None,
             limits_hit: Vec::new(),
+            noticed: BTreeSet::new(),
             random: wasi::task_seed(&run.task) ^ first_offset.cast_unsigned(),
             waited_ns: 0,
             started,
@@ -133,11 +134,9 @@ impl Sandbox {
 
     fn process(&self, code: &Code, call: Call) -> Processed {
         let run = Arc::clone(&call.run);
-        let key = (run.version.digest, run.task.clone());
-        let mut instance = self
-            .idle
-            .take(&key)
-            .unwrap_or_else(|| Instance::new(&self.engine, &run.limits));
+        let key = (run.version.clone(), run.task.clone());
+        let mut instance = self.idle.take(&key).unwrap_or_else(|| Instance::new(&self.engine));
+        instance.bound(&run.limits);
         instance.store.data_mut().call = Some(call);
         let answer = {
             let _tick = self.ticker.guest();

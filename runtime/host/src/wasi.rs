@@ -107,10 +107,7 @@ fn resource(offered: &mut LinkerInstance<'_, Guest>, name: &str) -> wasmtime::Re
         "terminal-output" => ResourceType::host::<TerminalOutput>(),
         _ => bail!("unknown resource `{name}`"),
     };
-    offered.resource(name, ty, |mut store, _| {
-        store.data_mut().close_handle();
-        Ok(())
-    })
+    offered.resource(name, ty, |_, _| Ok(()))
 }
 
 fn function(offered: &mut LinkerInstance<'_, Guest>, interface: &str, name: &str) -> wasmtime::Result<()> {
@@ -145,20 +142,15 @@ fn process(offered: &mut LinkerInstance<'_, Guest>, interface: &str, name: &str)
             Err::<(), _>(Stop::Exit.into())
         }),
         "exit-with-code" => offered.func_wrap(name, |_: Store<'_>, (_code,): (u8,)| Err::<(), _>(Stop::Exit.into())),
-        "get-stdin" => offered.func_wrap(name, |store: Store<'_>, (): ()| Ok((open::<InputStream>(store, 0)?,))),
-        "get-stdout" => offered.func_wrap(name, |store: Store<'_>, (): ()| {
-            Ok((open::<OutputStream>(store, STDOUT)?,))
+        "get-stdin" => offered.func_wrap(name, |_: Store<'_>, (): ()| Ok((Resource::<InputStream>::new_own(0),))),
+        "get-stdout" => offered.func_wrap(name, |_: Store<'_>, (): ()| {
+            Ok((Resource::<OutputStream>::new_own(STDOUT),))
         }),
-        "get-stderr" => offered.func_wrap(name, |store: Store<'_>, (): ()| {
-            Ok((open::<OutputStream>(store, STDERR)?,))
+        "get-stderr" => offered.func_wrap(name, |_: Store<'_>, (): ()| {
+            Ok((Resource::<OutputStream>::new_own(STDERR),))
         }),
         _ => trap(offered, interface, name),
     }
-}
-
-fn open<T: 'static>(mut store: Store<'_>, rep: u32) -> Result<Resource<T>, Stop> {
-    store.data_mut().open_handle()?;
-    Ok(Resource::new_own(rep))
 }
 
 fn clock(offered: &mut LinkerInstance<'_, Guest>, interface: &str, name: &str) -> wasmtime::Result<()> {
@@ -193,13 +185,13 @@ fn clock(offered: &mut LinkerInstance<'_, Guest>, interface: &str, name: &str) -
         (_, "subscribe-duration") => offered.func_wrap(name, |mut store: Store<'_>, (duration,): (u64,)| {
             let call = store.data_mut().call();
             call.waited_ns = call.waited_ns.saturating_add(duration);
-            Ok((open::<Pollable>(store, 0)?,))
+            Ok((Resource::<Pollable>::new_own(0),))
         }),
         (_, "subscribe-instant") => offered.func_wrap(name, |mut store: Store<'_>, (instant,): (u64,)| {
             let call = store.data_mut().call();
             let begin = u64::try_from(call.run.now).unwrap_or(0).saturating_mul(1_000_000);
             call.waited_ns = call.waited_ns.max(instant.saturating_sub(begin));
-            Ok((open::<Pollable>(store, 0)?,))
+            Ok((Resource::<Pollable>::new_own(0),))
         }),
         _ => trap(offered, interface, name),
     }
@@ -224,12 +216,12 @@ fn stream(offered: &mut LinkerInstance<'_, Guest>, interface: &str, name: &str) 
             })
         }
         "[method]input-stream.subscribe" => offered
-            .func_wrap(name, |store: Store<'_>, (_stdin,): (Resource<InputStream>,)| {
-                Ok((open::<Pollable>(store, 0)?,))
+            .func_wrap(name, |_: Store<'_>, (_stdin,): (Resource<InputStream>,)| {
+                Ok((Resource::<Pollable>::new_own(0),))
             }),
         "[method]output-stream.subscribe" => offered
-            .func_wrap(name, |store: Store<'_>, (_out,): (Resource<OutputStream>,)| {
-                Ok((open::<Pollable>(store, 0)?,))
+            .func_wrap(name, |_: Store<'_>, (_out,): (Resource<OutputStream>,)| {
+                Ok((Resource::<Pollable>::new_own(0),))
             }),
         "[method]output-stream.check-write" => offered
             .func_wrap(name, |_: Store<'_>, (_out,): (Resource<OutputStream>,)| {

@@ -104,7 +104,7 @@ impl Guest {
         let (Metric::Counter(name, _) | Metric::Gauge(name, _) | Metric::Histogram(name, _)) = &metric;
         let name = cut(name, 100);
         if !self.call().metrics.add(metric) {
-            self.call().hit(format!(
+            self.call().notice(format!(
                 "metric `{name}` is not declared: add it to `metrics.{kind}` in the manifest"
             ));
         }

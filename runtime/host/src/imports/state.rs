@@ -26,7 +26,6 @@ impl Host for Guest {
             ));
             return Ok(Err(Error::NoSuchStore));
         };
-        self.open_handle()?;
         Ok(Ok(Resource::new_own(u32::try_from(position)?)))
     }
 }
@@ -121,7 +120,6 @@ impl HostBucket for Guest {
     }
 
     fn drop(&mut self, _bucket: Resource<Bucket>) -> wasmtime::Result<()> {
-        self.close_handle();
         Ok(())
     }
 }

@@ -173,6 +173,7 @@ fn a_batch_that_cannot_be_read_is_poison_and_can_be_given_up() {
     damaged[second] = 0x7e;
     let crc = crc32c(&damaged[21..]);
     damaged[17..21].copy_from_slice(&crc.to_be_bytes());
+    let after = batch(3, &[(None, "d")]).to_bytes();
     let all = [good, damaged.into(), after]
         .into_iter()
         .collect::<tidemill_protocol::records::Records>();
