@@ -29,7 +29,12 @@ impl Header {
         let rest = usize::try_from(i32_at(header, 8)).ok()?;
         let bytes = rest.checked_add(12).filter(|&bytes| HEADER_BYTES <= bytes)?;
         let last_offset = base_offset.checked_add(i64::from(i32_at(header, 23)))?;
-        Some(Self { base_offset, last_offset, max_timestamp: i64_at(header, 35), bytes })
+        Some(Self {
+            base_offset,
+            last_offset,
+            max_timestamp: i64_at(header, 35),
+            bytes,
+        })
     }
 }
 
@@ -45,9 +50,9 @@ pub(crate) fn head(base_offset: i64, leader_epoch: i32, batch: &[u8]) -> [u8; HE
 /// True if the batch is as long as it says and has the offsets that the core gave it. Anything else could not be read back.
 pub(crate) fn is_sound(append: &Append) -> bool {
     let delta = append.last_offset.checked_sub(append.base_offset);
-    Header::parse(&append.batch)
-        .is_some_and(|header| header.bytes == append.batch.len() && header.last_offset.checked_sub(header.base_offset) == delta)
-        && 0 <= append.base_offset
+    Header::parse(&append.batch).is_some_and(|header| {
+        header.bytes == append.batch.len() && header.last_offset.checked_sub(header.base_offset) == delta
+    }) && 0 <= append.base_offset
         && append.base_offset <= append.last_offset
 }
 

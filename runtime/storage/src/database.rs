@@ -56,22 +56,34 @@ impl Database {
         make: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
     ) -> Result<Self, Error> {
         let (new, path) = (format!("{dir}/{NEW}"), format!("{dir}/{name}"));
-        let file = disk.open(&new, Open::New).map_err(|error| Error::io("create", &new, error))?;
+        let file = disk
+            .open(&new, Open::New)
+            .map_err(|error| Error::io("create", &new, error))?;
         let database = builder(cache_bytes).create_with_backend(Backend(file)).named(&new)?;
         let mut transaction = database.begin_write().named(&new)?;
         transaction.set_quick_repair(true);
         make(&transaction).named(&new)?;
-        transaction.open_table(META).named(&new)?.insert(FORMAT_KEY, u64::from(FORMAT)).named(&new)?;
+        transaction
+            .open_table(META)
+            .named(&new)?
+            .insert(FORMAT_KEY, u64::from(FORMAT))
+            .named(&new)?;
         transaction.commit().named(&new)?;
         database.close().named(&new)?;
-        disk.rename(&new, &path).map_err(|error| Error::io("rename", &new, error))?;
+        disk.rename(&new, &path)
+            .map_err(|error| Error::io("rename", &new, error))?;
         disk.sync_dir(dir).map_err(|error| Error::io("sync", dir, error))?;
         Self::open(disk, path, cache_bytes)
     }
 
     /// Opens a database for writing, repairing what a crash left.
     pub(crate) fn open(disk: &Arc<dyn Disk>, path: String, cache_bytes: usize) -> Result<Self, Error> {
-        let database = Self { disk: disk.clone(), path, cache_bytes, slot: RwLock::new(Slot::Broken) };
+        let database = Self {
+            disk: disk.clone(),
+            path,
+            cache_bytes,
+            slot: RwLock::new(Slot::Broken),
+        };
         database.reopen()?;
         database.check_format()?;
         Ok(database)
@@ -79,16 +91,30 @@ impl Database {
 
     /// Opens a database that is only read. If a crash caught it before it was sealed it is repaired and sealed.
     pub(crate) fn open_sealed(disk: &Arc<dyn Disk>, path: String, cache_bytes: usize) -> Result<Self, Error> {
-        let database = Self { disk: disk.clone(), path, cache_bytes, slot: RwLock::new(Slot::Closed) };
+        let database = Self {
+            disk: disk.clone(),
+            path,
+            cache_bytes,
+            slot: RwLock::new(Slot::Closed),
+        };
         database.check_format()?;
         Ok(database)
     }
 
     fn check_format(&self) -> Result<(), Error> {
-        let found = self.read(|transaction| Ok(transaction.open_table(META)?.get(FORMAT_KEY)?.map(|format| format.value())))?;
+        let found = self.read(|transaction| {
+            Ok(transaction
+                .open_table(META)?
+                .get(FORMAT_KEY)?
+                .map(|format| format.value()))
+        })?;
         match found.map(u32::try_from) {
             Some(Ok(FORMAT)) => Ok(()),
-            Some(Ok(found)) if FORMAT < found => Err(Error::Newer { file: self.path.clone(), found, known: FORMAT }),
+            Some(Ok(found)) if FORMAT < found => Err(Error::Newer {
+                file: self.path.clone(),
+                found,
+                known: FORMAT,
+            }),
             _ => Err(Error::corrupt(&self.path, 0, "it has no format")),
         }
     }
@@ -117,7 +143,10 @@ impl Database {
 
     /// True if it was opened only to be read: nothing frees its pages, so what was read may be kept for as long as one likes.
     pub(crate) fn is_sealed(&self) -> bool {
-        matches!(*self.slot.read().unwrap_or_else(PoisonError::into_inner), Slot::Reading(_) | Slot::Closed)
+        matches!(
+            *self.slot.read().unwrap_or_else(PoisonError::into_inner),
+            Slot::Reading(_) | Slot::Closed
+        )
     }
 
     /// Writes all of `work`, durably, or nothing.
@@ -139,7 +168,10 @@ impl Database {
             return Err(Error::Contract(format!("{} is sealed", self.path)));
         };
         let mut transaction = database.begin_write().named(&self.path)?;
-        transaction.set_durability(Durability::Immediate).map_err(redb::Error::from).named(&self.path)?;
+        transaction
+            .set_durability(Durability::Immediate)
+            .map_err(redb::Error::from)
+            .named(&self.path)?;
         transaction.set_quick_repair(true);
         let done = work(&transaction).named(&self.path)?;
         transaction.commit().named(&self.path)?;
@@ -186,7 +218,9 @@ impl Database {
         match builder(self.cache_bytes).open_read_only_with_backend(self.backend()?) {
             Err(DatabaseError::RepairAborted) => {
                 self.open_writing()?.close().named(&self.path)?;
-                builder(self.cache_bytes).open_read_only_with_backend(self.backend()?).named(&self.path)
+                builder(self.cache_bytes)
+                    .open_read_only_with_backend(self.backend()?)
+                    .named(&self.path)
             }
             opened => opened.named(&self.path),
         }

@@ -68,18 +68,29 @@ impl Error {
         if is_full(&source) {
             return Self::NoSpace(file.to_owned());
         }
-        Self::Io { action, file: file.to_owned(), source }
+        Self::Io {
+            action,
+            file: file.to_owned(),
+            source,
+        }
     }
 
     pub(crate) fn database(file: &str, source: impl Into<redb::Error>) -> Self {
         match source.into() {
             redb::Error::Io(source) => Self::io("write", file, source),
-            source => Self::Database { file: file.to_owned(), source: Box::new(source) },
+            source => Self::Database {
+                file: file.to_owned(),
+                source: Box::new(source),
+            },
         }
     }
 
     pub(crate) fn corrupt(file: &str, position: u64, what: impl Into<String>) -> Self {
-        Self::Corrupt { file: file.to_owned(), position, what: what.into() }
+        Self::Corrupt {
+            file: file.to_owned(),
+            position,
+            what: what.into(),
+        }
     }
 }
 

@@ -15,7 +15,13 @@ pub(crate) struct Gather {
 
 impl Gather {
     pub(crate) fn new(read: LogRead) -> Self {
-        Self { read, next: read.from, bytes: 0, parts: Vec::new(), full: read.until <= read.from }
+        Self {
+            read,
+            next: read.from,
+            bytes: 0,
+            parts: Vec::new(),
+            full: read.until <= read.from,
+        }
     }
 
     pub(crate) fn next(&self) -> i64 {

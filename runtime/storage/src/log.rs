@@ -76,7 +76,10 @@ pub(crate) struct Log {
 impl Log {
     /// A log as a restart finds it: what was settled.
     pub(crate) fn found(start: i64) -> Self {
-        Self { start, ..Self::default() }
+        Self {
+            start,
+            ..Self::default()
+        }
     }
 
     /// Adds what a segment holds. Segments come in order.
@@ -98,9 +101,17 @@ impl Log {
             return Ok(0);
         }
         if append.base_offset < self.end() || !batch::is_sound(&append) {
-            let Append { log, base_offset, last_offset, .. } = append;
+            let Append {
+                log,
+                base_offset,
+                last_offset,
+                ..
+            } = append;
             let end = self.end();
-            return Err(Error::Contract(format!("batch {base_offset}..={last_offset} does not fit the end {end} of log {}", log.0)));
+            return Err(Error::Contract(format!(
+                "batch {base_offset}..={last_offset} does not fit the end {end} of log {}",
+                log.0
+            )));
         }
         let batch = Batch {
             base_offset: append.base_offset,
@@ -132,7 +143,9 @@ impl Log {
 
     /// Batches that no segment holds yet.
     pub(crate) fn unsettled(&self) -> impl Iterator<Item = &Batch> {
-        self.tail.iter().skip(self.tail.partition_point(|batch| batch.last_offset < self.settled_end))
+        self.tail
+            .iter()
+            .skip(self.tail.partition_point(|batch| batch.last_offset < self.settled_end))
     }
 
     /// A segment now holds `extent` of this log. Gives the memory of each batch that thereby became settled.
@@ -143,7 +156,11 @@ impl Log {
             self.extents.push(extent);
         }
         let end = extent.last_offset + 1;
-        let settled = self.unsettled().take_while(|batch| batch.last_offset < end).map(Batch::memory_bytes).collect();
+        let settled = self
+            .unsettled()
+            .take_while(|batch| batch.last_offset < end)
+            .map(Batch::memory_bytes)
+            .collect();
         self.settled_end = self.settled_end.max(end);
         settled
     }

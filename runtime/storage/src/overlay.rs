@@ -29,7 +29,8 @@ pub(crate) struct Layer {
 
 impl Layer {
     fn put(&mut self, row: Row) -> u64 {
-        let bytes = row.key.len() as u64 + row.value.as_ref().map_or(0, |value| value.len() as u64) + ROW_OVERHEAD_BYTES;
+        let bytes =
+            row.key.len() as u64 + row.value.as_ref().map_or(0, |value| value.len() as u64) + ROW_OVERHEAD_BYTES;
         // Counted again when overwritten: what matters is a bound, and that what is added here is what settling takes away.
         self.tables[row.table as usize].insert(row.key, row.value);
         self.bytes += bytes;
@@ -42,7 +43,11 @@ impl Layer {
 
     /// All rows, by table and key.
     pub(crate) fn rows(&self) -> impl Iterator<Item = (Table, &Bytes, &Option<Bytes>)> {
-        TABLES.iter().flat_map(|&table| self.tables[table as usize].iter().map(move |(key, value)| (table, key, value)))
+        TABLES.iter().flat_map(|&table| {
+            self.tables[table as usize]
+                .iter()
+                .map(move |(key, value)| (table, key, value))
+        })
     }
 
     pub(crate) fn range(
@@ -73,7 +78,9 @@ impl Overlay {
     /// `None` if the database knows.
     pub(crate) fn get(&self, table: Table, key: &[u8]) -> Option<&Option<Bytes>> {
         let table = table as usize;
-        self.upper.tables[table].get(key).or_else(|| self.lower.tables[table].get(key))
+        self.upper.tables[table]
+            .get(key)
+            .or_else(|| self.lower.tables[table].get(key))
     }
 
     /// Begins to settle: what is in the upper layer becomes the lower one.

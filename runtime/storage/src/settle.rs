@@ -39,7 +39,11 @@ pub struct Settled {
 
 impl Settler {
     pub(crate) fn new(shared: Arc<Shared>, files: Arc<Files>, interval: Duration) -> Self {
-        Self { shared, files, interval }
+        Self {
+            shared,
+            files,
+            interval,
+        }
     }
 
     /// Does one round: afterwards the databases hold everything that was published before the call.
@@ -55,7 +59,10 @@ impl Settler {
         }
         let applied = result?;
         self.shared.segments.rest();
-        Ok(Settled { applied, segments_unlinked })
+        Ok(Settled {
+            applied,
+            segments_unlinked,
+        })
     }
 
     fn round(&mut self) -> Result<u64, Error> {
@@ -64,7 +71,9 @@ impl Settler {
             (inner.settled < inner.applied).then(|| inner.begin())
         };
         if let Some(round) = round {
-            let result = self.segments(&round.starts).and_then(|()| self.shared.state.write(&round));
+            let result = self
+                .segments(&round.starts)
+                .and_then(|()| self.shared.state.write(&round));
             let mut inner = self.shared.write();
             if let Err(error) = result {
                 inner.take_back(round);
@@ -80,7 +89,10 @@ impl Settler {
 
     /// Puts the batches that are not in a segment into one.
     fn segments(&self, starts: &[(LogId, i64)]) -> Result<(), Error> {
-        let round = Round { appends: self.unsettled(), starts: starts.to_vec() };
+        let round = Round {
+            appends: self.unsettled(),
+            starts: starts.to_vec(),
+        };
         if round.appends.is_empty() && (round.starts.is_empty() || self.shared.segments.count() == 0) {
             return Ok(());
         }
@@ -94,9 +106,17 @@ impl Settler {
         let logs: Vec<_> = self.shared.read().logs.keys().copied().collect();
         let batches = logs.into_iter().map(|log| {
             let inner = self.shared.read();
-            (log, inner.logs.get(&log).map_or_else(Vec::new, |log| log.unsettled().cloned().collect()))
+            (
+                log,
+                inner
+                    .logs
+                    .get(&log)
+                    .map_or_else(Vec::new, |log| log.unsettled().cloned().collect()),
+            )
         });
-        batches.filter(|(_, batches): &(LogId, Vec<_>)| !batches.is_empty()).collect()
+        batches
+            .filter(|(_, batches): &(LogId, Vec<_>)| !batches.is_empty())
+            .collect()
     }
 
     /// Settles everything and closes the databases cleanly, so that the next start finds nothing to repair or replay.
@@ -126,12 +146,21 @@ impl Settling {
     /// If the system has no thread left.
     #[must_use]
     pub fn spawn(settler: Settler, settled: Box<dyn FnMut(Result<Settled, Error>) + Send>) -> Self {
-        let storage = Storage { shared: settler.shared.clone() };
+        let storage = Storage {
+            shared: settler.shared.clone(),
+        };
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let work = move || run(settler, &stopped, settled);
-        let thread = thread::Builder::new().name("settle".into()).spawn(work).expect("the system has a thread at start");
-        Self { storage, stop, thread: Some(thread) }
+        let thread = thread::Builder::new()
+            .name("settle".into())
+            .spawn(work)
+            .expect("the system has a thread at start");
+        Self {
+            storage,
+            stop,
+            thread: Some(thread),
+        }
     }
 }
 

@@ -44,9 +44,12 @@ impl State {
         let database = if exists {
             Database::open(disk, format!("{dir}/{NAME}"), limits::DATABASE_CACHE_BYTES)?
         } else {
-            Database::create(disk, dir, NAME, limits::DATABASE_CACHE_BYTES, |transaction| make(transaction, shard))?
+            Database::create(disk, dir, NAME, limits::DATABASE_CACHE_BYTES, |transaction| {
+                make(transaction, shard)
+            })?
         };
-        let owner = database.read(|transaction| Ok(transaction.open_table(META)?.get(SHARD)?.map(|shard| shard.value())))?;
+        let owner =
+            database.read(|transaction| Ok(transaction.open_table(META)?.get(SHARD)?.map(|shard| shard.value())))?;
         if owner != Some(u64::from(shard)) {
             return Err(Error::corrupt(database.path(), 0, "it belongs to another shard"));
         }
@@ -55,7 +58,9 @@ impl State {
 
     /// Index of the last entry whose rows are all here.
     pub(crate) fn applied(&self) -> Result<u64, Error> {
-        let applied = self.database.read(|transaction| Ok(transaction.open_table(META)?.get(APPLIED)?.map(|index| index.value())))?;
+        let applied = self
+            .database
+            .read(|transaction| Ok(transaction.open_table(META)?.get(APPLIED)?.map(|index| index.value())))?;
         applied.ok_or_else(|| Error::corrupt(self.database.path(), 0, "it does not say how far it goes"))
     }
 
@@ -81,7 +86,11 @@ impl State {
                 for row in table.range::<&[u8]>(&[kind as u8][..]..&[kind as u8 + 1][..])? {
                     let (key, value) = row?;
                     let key = Bytes::copy_from_slice(&key.value()[1..]);
-                    rows.push(Row { table: kind, key, value: Some(Bytes::copy_from_slice(value.value())) });
+                    rows.push(Row {
+                        table: kind,
+                        key,
+                        value: Some(Bytes::copy_from_slice(value.value())),
+                    });
                 }
             }
             Ok(rows)
@@ -111,7 +120,9 @@ impl State {
         }
         self.database.read(|transaction| {
             let rows = transaction.open_table(ROWS)?.range::<&[u8]>(&start[..]..&end[..])?;
-            let mut step = |found: (redb::AccessGuard<'_, &[u8]>, redb::AccessGuard<'_, &[u8]>)| row(&found.0.value()[1..], found.1.value());
+            let mut step = |found: (redb::AccessGuard<'_, &[u8]>, redb::AccessGuard<'_, &[u8]>)| {
+                row(&found.0.value()[1..], found.1.value())
+            };
             if reverse {
                 for found in rows.rev() {
                     if !step(found?) {
@@ -131,7 +142,12 @@ impl State {
 
     /// Does a round, durably or not at all.
     pub(crate) fn write(&self, round: &Round) -> Result<(), Error> {
-        let Round { rows, cleared, starts, applied } = round;
+        let Round {
+            rows,
+            cleared,
+            starts,
+            applied,
+        } = round;
         self.database.write(|transaction| {
             let mut table = transaction.open_table(ROWS)?;
             for (kind, key, value) in rows.rows() {

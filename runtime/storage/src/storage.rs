@@ -199,8 +199,15 @@ impl Shared {
 
     /// Looks at what is left of the disk. Full ends at twice the reserve, or it would flicker.
     pub(crate) fn look_at_space(&self) -> Result<(), Error> {
-        let free = self.disk.free_bytes().map_err(|error| Error::io("measure", "the disk", error))?;
-        let enough = if self.full.load(Ordering::Relaxed) { self.reserve_bytes.saturating_mul(2) } else { self.reserve_bytes };
+        let free = self
+            .disk
+            .free_bytes()
+            .map_err(|error| Error::io("measure", "the disk", error))?;
+        let enough = if self.full.load(Ordering::Relaxed) {
+            self.reserve_bytes.saturating_mul(2)
+        } else {
+            self.reserve_bytes
+        };
         self.set_full(free < enough);
         Ok(())
     }
@@ -216,7 +223,11 @@ impl Inner {
     /// What the databases hold after a restart.
     pub(crate) fn found(applied: u64, starts: Vec<(LogId, i64)>, extents: Vec<(LogId, Extent)>) -> Self {
         let starts: BTreeMap<_, _> = starts.into_iter().collect();
-        let mut inner = Self { applied, settled: applied, ..Self::default() };
+        let mut inner = Self {
+            applied,
+            settled: applied,
+            ..Self::default()
+        };
         for (&log, &start) in starts.iter().filter(|&(_, &start)| start != DROPPED) {
             inner.logs.insert(log, Log::found(start));
         }
@@ -230,7 +241,10 @@ impl Inner {
 
     fn publish(&mut self, changes: Changes) -> Result<(), Error> {
         if changes.index != self.applied + 1 {
-            return Err(Error::Contract(format!("entry {} published after entry {}", changes.index, self.applied)));
+            return Err(Error::Contract(format!(
+                "entry {} published after entry {}",
+                changes.index, self.applied
+            )));
         }
         for append in changes.appends {
             self.unsettled_bytes += self.logs.entry(append.log).or_default().append(append)?;
@@ -251,7 +265,10 @@ impl Inner {
     }
 
     fn trim(&mut self, log: LogId, start: i64) {
-        let Freed { settled_bytes, unsettled_bytes } = self.logs.entry(log).or_default().trim(start);
+        let Freed {
+            settled_bytes,
+            unsettled_bytes,
+        } = self.logs.entry(log).or_default().trim(start);
         self.cached_bytes -= settled_bytes;
         self.unsettled_bytes -= unsettled_bytes;
         let known = self.starts.entry(log).or_default();
@@ -306,6 +323,10 @@ impl Inner {
 
     /// Segments that hold something live.
     pub(crate) fn live_segments(&self) -> BTreeSet<u64> {
-        self.logs.values().flat_map(|log| &log.extents).map(|extent| extent.segment).collect()
+        self.logs
+            .values()
+            .flat_map(|log| &log.extents)
+            .map(|extent| extent.segment)
+            .collect()
     }
 }

@@ -12,7 +12,11 @@ use tidemill_storage::disk::{Loss, SimDisk};
 
 #[test]
 fn storage_agrees_with_a_naive_reference() {
-    let runs = if std::env::var("TIDEMILL_SWEEP").is_ok_and(|form| form == "long") { 400 } else { 12 };
+    let runs = if std::env::var("TIDEMILL_SWEEP").is_ok_and(|form| form == "long") {
+        400
+    } else {
+        12
+    };
     for seed in 0..runs {
         run(seed);
     }
@@ -36,7 +40,7 @@ fn run(seed: u64) {
                 node = Node::open(&disk, &small(), &history).unwrap();
             }
             2 => {
-                node.settler.close().unwrap();
+                node.close().unwrap();
                 node = Node::open(&disk, &small(), &history).unwrap();
             }
             3..=8 => {
@@ -44,7 +48,9 @@ fn run(seed: u64) {
             }
             9..=30 => model.ask(&node.storage, &mut chance),
             _ => {
-                let commands: Vec<_> = (0..1 + chance.below(3)).map(|_| Command::random(&mut chance, 40_000)).collect();
+                let commands: Vec<_> = (0..1 + chance.below(3))
+                    .map(|_| Command::random(&mut chance, 40_000))
+                    .collect();
                 for (index, command) in (history.len() as u64 + 1..).zip(&commands) {
                     model.apply(&toy.apply(index, command));
                 }

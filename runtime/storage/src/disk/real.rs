@@ -27,7 +27,10 @@ impl RealDisk {
     pub fn open(root: impl Into<PathBuf>) -> io::Result<Self> {
         let root = root.into();
         create_dir_durably(&root)?;
-        Ok(Self { root, written: Arc::default() })
+        Ok(Self {
+            root,
+            written: Arc::default(),
+        })
     }
 
     /// Bytes written since this was opened.
@@ -44,8 +47,16 @@ impl RealDisk {
 impl Disk for RealDisk {
     fn open(&self, path: &str, how: Open) -> io::Result<Arc<dyn File>> {
         let new = how == Open::New;
-        let file = OpenOptions::new().read(true).write(true).create(new).truncate(new).open(self.path(path))?;
-        Ok(Arc::new(RealFile { file, written: self.written.clone() }))
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(new)
+            .truncate(new)
+            .open(self.path(path))?;
+        Ok(Arc::new(RealFile {
+            file,
+            written: self.written.clone(),
+        }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -74,7 +85,11 @@ impl Disk for RealDisk {
     }
 
     fn lock(&self, path: &str) -> io::Result<Box<dyn Lock>> {
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(self.path(path))?;
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(self.path(path))?;
         match file.try_lock() {
             Ok(()) => Ok(Box::new(RealLock { _file: file })),
             Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),

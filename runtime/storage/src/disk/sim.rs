@@ -78,7 +78,11 @@ impl SimDisk {
     /// Starts a record of everything done from now on.
     pub fn record(&self) {
         let mut inner = self.inner();
-        inner.trace = Some(Trace::new(inner.names.clone(), inner.dirs.clone(), inner.inodes.clone()));
+        inner.trace = Some(Trace::new(
+            inner.names.clone(),
+            inner.dirs.clone(),
+            inner.inodes.clone(),
+        ));
     }
 
     /// Ends the record and gives it.
@@ -122,7 +126,11 @@ impl SimDisk {
     #[must_use]
     pub fn contents(&self) -> BTreeMap<String, Vec<u8>> {
         let inner = self.inner();
-        inner.names.iter().map(|(path, inode)| (path.clone(), inner.inodes[inode].data().to_vec())).collect()
+        inner
+            .names
+            .iter()
+            .map(|(path, inode)| (path.clone(), inner.inodes[inode].data().to_vec()))
+            .collect()
     }
 
     /// Turns a bit of a file over, as a dying disk does.
@@ -140,7 +148,15 @@ impl SimDisk {
 
     fn with(names: BTreeMap<String, u64>, dirs: BTreeSet<String>, inodes: BTreeMap<u64, Inode>) -> Self {
         let next_inode = inodes.keys().next_back().map_or(0, |last| last + 1);
-        Self { inner: Arc::new(Mutex::new(Inner { names, dirs, inodes, next_inode, ..Inner::default() })) }
+        Self {
+            inner: Arc::new(Mutex::new(Inner {
+                names,
+                dirs,
+                inodes,
+                next_inode,
+                ..Inner::default()
+            })),
+        }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -181,7 +197,10 @@ impl Inner {
     }
 
     fn known(&self, path: &str) -> io::Result<u64> {
-        self.names.get(path).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
+        self.names
+            .get(path)
+            .copied()
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 }
 
@@ -202,7 +221,10 @@ impl Disk for SimDisk {
                 inode
             }
         };
-        Ok(Arc::new(SimFile { disk: self.clone(), inode }))
+        Ok(Arc::new(SimFile {
+            disk: self.clone(),
+            inode,
+        }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -228,7 +250,10 @@ impl Disk for SimDisk {
             return Err(io::ErrorKind::NotFound.into());
         }
         let below = inner.names.keys().chain(inner.dirs.iter());
-        Ok(below.filter(|path| parent(path) == dir && !path.is_empty()).map(|path| path.rsplit('/').next().unwrap_or(path).to_owned()).collect())
+        Ok(below
+            .filter(|path| parent(path) == dir && !path.is_empty())
+            .map(|path| path.rsplit('/').next().unwrap_or(path).to_owned())
+            .collect())
     }
 
     fn create_dir(&self, dir: &str) -> io::Result<()> {
@@ -253,12 +278,17 @@ impl Disk for SimDisk {
         if !self.inner().locks.insert(path.to_owned()) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        Ok(Box::new(SimLock { disk: self.clone(), path: path.to_owned() }))
+        Ok(Box::new(SimLock {
+            disk: self.clone(),
+            path: path.to_owned(),
+        }))
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
         let inner = self.inner();
-        Ok(inner.capacity_bytes.map_or(u64::MAX, |capacity| capacity.saturating_sub(inner.used_bytes())))
+        Ok(inner
+            .capacity_bytes
+            .map_or(u64::MAX, |capacity| capacity.saturating_sub(inner.used_bytes())))
     }
 }
 
@@ -295,15 +325,26 @@ impl File for SimFile {
             if let Err(error) = inner.misbehave() {
                 // A failed write may have got half way.
                 let half = &data[..data.len() / 2];
-                inner.inodes.get_mut(&inode).expect("open files have inodes").write(at, half);
+                inner
+                    .inodes
+                    .get_mut(&inode)
+                    .expect("open files have inodes")
+                    .write(at, half);
                 inner.note(|| Op::Write(inode, offset, Bytes::copy_from_slice(half)));
                 return Err(error);
             }
             let new_bytes = inner.inodes[&inode].growth_bytes(at, data.len());
-            if inner.capacity_bytes.is_some_and(|capacity| capacity < inner.used_bytes() + new_bytes) {
+            if inner
+                .capacity_bytes
+                .is_some_and(|capacity| capacity < inner.used_bytes() + new_bytes)
+            {
                 return Err(io::ErrorKind::StorageFull.into());
             }
-            inner.inodes.get_mut(&inode).expect("open files have inodes").write(at, data);
+            inner
+                .inodes
+                .get_mut(&inode)
+                .expect("open files have inodes")
+                .write(at, data);
             inner.bytes_written += data.len() as u64;
             inner.note(|| Op::Write(inode, offset, Bytes::copy_from_slice(data)));
             Ok(())
@@ -313,7 +354,11 @@ impl File for SimFile {
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.with(|inner, inode| {
             let at = usize::try_from(len).map_err(io::Error::other)?;
-            inner.inodes.get_mut(&inode).expect("open files have inodes").set_len(at);
+            inner
+                .inodes
+                .get_mut(&inode)
+                .expect("open files have inodes")
+                .set_len(at);
             inner.note(|| Op::SetLen(inode, len));
             Ok(())
         })

@@ -37,7 +37,7 @@ struct Inner {
 #[derive(Clone, Debug)]
 pub(super) struct Closed {
     pub(super) name: String,
-    pub(super) first: u64,
+    /// Index of its last entry.
     pub(super) last: u64,
 }
 
@@ -51,13 +51,23 @@ pub(super) struct Blank {
 
 impl Files {
     pub(super) fn new(disk: Shared, dir: String, shard: u32, seed: u64) -> Self {
-        Self { disk, dir, shard, seed, inner: Mutex::default() }
+        Self {
+            disk,
+            dir,
+            shard,
+            seed,
+            inner: Mutex::default(),
+        }
     }
 
     /// Puts to use what a scan found.
     pub(super) fn found(&self, closed: VecDeque<Closed>, spares: Vec<String>, generation: u64) {
         let mut inner = self.inner();
-        inner.next_spare = spares.iter().filter_map(|name| spare_number(name)).max().map_or(0, |last| last + 1);
+        inner.next_spare = spares
+            .iter()
+            .filter_map(|name| spare_number(name))
+            .max()
+            .map_or(0, |last| last + 1);
         inner.closed = closed;
         inner.spares = spares;
         inner.generation = generation;
@@ -72,20 +82,41 @@ impl Files {
         let mut inner = self.inner();
         inner.generation += 1;
         let generation = inner.generation;
-        FileHeader { shard: self.shard, generation, salt: mix(self.seed ^ generation.rotate_left(32) ^ first), first }
+        FileHeader {
+            shard: self.shard,
+            generation,
+            salt: mix(self.seed ^ generation.rotate_left(32) ^ first),
+            first,
+        }
     }
 
     /// A recycled file if there is one, else a new one.
     pub(super) fn blank(&self) -> Result<Blank, Error> {
         if let Some(name) = self.inner().spares.pop() {
             let path = self.path(&name);
-            let file = self.disk.open(&path, Open::Existing).map_err(|error| Error::io("open", &path, error))?;
+            let file = self
+                .disk
+                .open(&path, Open::Existing)
+                .map_err(|error| Error::io("open", &path, error))?;
             let len = file.len().map_err(|error| Error::io("measure", &path, error))?;
-            return Ok(Blank { name, file, len, spare: true });
+            return Ok(Blank {
+                name,
+                file,
+                len,
+                spare: true,
+            });
         }
         let path = self.path(NEXT);
-        let file = self.disk.open(&path, Open::New).map_err(|error| Error::io("create", &path, error))?;
-        Ok(Blank { name: NEXT.to_owned(), file, len: 0, spare: false })
+        let file = self
+            .disk
+            .open(&path, Open::New)
+            .map_err(|error| Error::io("create", &path, error))?;
+        Ok(Blank {
+            name: NEXT.to_owned(),
+            file,
+            len: 0,
+            spare: false,
+        })
     }
 
     /// Takes back a blank file that could not be written.
@@ -102,13 +133,17 @@ impl Files {
     pub(super) fn name(&self, blank: &Blank, first: u64) -> Result<String, Error> {
         let (from, name) = (self.path(&blank.name), file_name(first));
         let to = self.path(&name);
-        self.disk.rename(&from, &to).map_err(|error| fatal("rename", &from, error))?;
-        self.disk.sync_dir(&self.dir).map_err(|error| fatal("sync", &self.dir, error))?;
+        self.disk
+            .rename(&from, &to)
+            .map_err(|error| fatal("rename", &from, error))?;
+        self.disk
+            .sync_dir(&self.dir)
+            .map_err(|error| fatal("sync", &self.dir, error))?;
         Ok(name)
     }
 
-    pub(super) fn close(&self, name: String, first: u64, last: u64) {
-        self.inner().closed.push_back(Closed { name, first, last });
+    pub(super) fn close(&self, name: String, last: u64) {
+        self.inner().closed.push_back(Closed { name, last });
     }
 
     /// Recycles every file whose entries are all at or below `applied`, which the databases hold durably.
@@ -131,23 +166,25 @@ impl Files {
             let path = self.path(&closed.name);
             match spare {
                 Some(spare) => {
-                    self.disk.rename(&path, &self.path(&spare)).map_err(|error| Error::io("rename", &path, error))?;
+                    self.disk
+                        .rename(&path, &self.path(&spare))
+                        .map_err(|error| Error::io("rename", &path, error))?;
                     recycled.push(spare);
                 }
-                None => self.disk.remove(&path).map_err(|error| Error::io("remove", &path, error))?,
+                None => self
+                    .disk
+                    .remove(&path)
+                    .map_err(|error| Error::io("remove", &path, error))?,
             }
         }
         if !recycled.is_empty() {
             // Before it is written over, its old name must be gone for good: a crash would show new content under it.
-            self.disk.sync_dir(&self.dir).map_err(|error| fatal("sync", &self.dir, error))?;
+            self.disk
+                .sync_dir(&self.dir)
+                .map_err(|error| fatal("sync", &self.dir, error))?;
             self.inner().spares.extend(recycled);
         }
         Ok(())
-    }
-
-    /// Closed files that still hold entries which the databases lack.
-    pub(crate) fn closed(&self) -> usize {
-        self.inner().closed.len()
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -172,7 +209,9 @@ impl Name {
             return Self::Spare;
         }
         let first = name.strip_suffix(".log").and_then(|digits| digits.parse().ok());
-        first.filter(|&first| file_name(first) == name).map_or(Self::Foreign, Self::Log)
+        first
+            .filter(|&first| file_name(first) == name)
+            .map_or(Self::Foreign, Self::Log)
     }
 }
 

@@ -51,12 +51,21 @@ impl FileHeader {
         // The version decides what the rest means, so it is looked at first.
         let version = u32_at(header, 8);
         if FORMAT < version && crc32c::crc32c(&header[..60]) == u32_at(header, 60) {
-            return Err(Error::Newer { file: file.to_owned(), found: version, known: FORMAT });
+            return Err(Error::Newer {
+                file: file.to_owned(),
+                found: version,
+                known: FORMAT,
+            });
         }
         if crc32c::crc32c(&header[..60]) != u32_at(header, 60) || version != FORMAT {
             return Err(Error::corrupt(file, 0, "the checksum of its header is wrong"));
         }
-        Ok(Self { shard: u32_at(header, 12), generation: u64_at(header, 16), salt: u64_at(header, 24), first: u64_at(header, 32) })
+        Ok(Self {
+            shard: u32_at(header, 12),
+            generation: u64_at(header, 16),
+            salt: u64_at(header, 24),
+            first: u64_at(header, 32),
+        })
     }
 
     /// Both checksums of a group start here.
@@ -101,7 +110,8 @@ pub(super) struct Group {
 impl Group {
     /// `None` unless a whole, undamaged group that begins with entry `first` stands at `position`.
     pub(super) fn at(file: &FileHeader, data: &Bytes, position: usize, first: u64) -> Option<Self> {
-        let header = GroupHeader::at(file, data, position).filter(|header| header.first == first && 0 < header.entries)?;
+        let header =
+            GroupHeader::at(file, data, position).filter(|header| header.first == first && 0 < header.entries)?;
         let start = position + GROUP_HEADER_BYTES;
         let end = start.checked_add(usize::try_from(header.payload_bytes).ok()?)?;
         let payload = data.get(start..end)?;
@@ -120,7 +130,10 @@ impl Group {
             entries.push(data.slice(at..next));
             at = next;
         }
-        (at == end).then_some(Self { entries, end: end.next_multiple_of(GROUP_ALIGN) })
+        (at == end).then_some(Self {
+            entries,
+            end: end.next_multiple_of(GROUP_ALIGN),
+        })
     }
 }
 

@@ -62,7 +62,14 @@ struct Active {
 
 impl Journal {
     pub(crate) fn new(files: Arc<Files>, next_index: u64, file_bytes: u64) -> Self {
-        Self { files, active: None, next_index, file_bytes, buffer: Vec::new(), poisoned: false }
+        Self {
+            files,
+            active: None,
+            next_index,
+            file_bytes,
+            buffer: Vec::new(),
+            poisoned: false,
+        }
     }
 
     /// Index that the next entry will have.
@@ -85,7 +92,10 @@ impl Journal {
             return Ok(first);
         }
         if entries.iter().any(|entry| limits::ENTRY_BYTES_MAX < rope_bytes(entry)) {
-            return Err(Error::Contract(format!("an entry is larger than {} bytes", limits::ENTRY_BYTES_MAX)));
+            return Err(Error::Contract(format!(
+                "an entry is larger than {} bytes",
+                limits::ENTRY_BYTES_MAX
+            )));
         }
         let result = self.write(first, entries);
         match &result {
@@ -125,10 +135,16 @@ impl Journal {
         blank.file.sync().map_err(|error| fatal("sync", &blank.name, error))?;
         let name = self.files.name(&blank, first)?;
         if let Some(full) = self.active.take() {
-            self.files.close(full.name, full.header.first, first - 1);
+            self.files.close(full.name, first - 1);
         }
         let len = blank.len.max(self.buffer.len() as u64);
-        self.active = Some(Active { name, file: blank.file, header, position, len });
+        self.active = Some(Active {
+            name,
+            file: blank.file,
+            header,
+            position,
+            len,
+        });
         Ok(())
     }
 }
@@ -152,13 +168,19 @@ impl Active {
 
     /// Takes back what a refused write left: it must not be there when the same index is written again.
     fn undo(&mut self) -> Result<(), Error> {
-        self.file.set_len(self.len).map_err(|error| fatal("truncate", &self.name, error))
+        self.file
+            .set_len(self.len)
+            .map_err(|error| fatal("truncate", &self.name, error))
     }
 }
 
 /// A full disk reported by a sync is fatal like everything a sync reports: the pages may be gone already.
 fn fatal(action: &'static str, file: &str, source: std::io::Error) -> Error {
-    Error::Io { action, file: file.to_owned(), source }
+    Error::Io {
+        action,
+        file: file.to_owned(),
+        source,
+    }
 }
 
 /// Bytes in an entry.

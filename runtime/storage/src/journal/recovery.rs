@@ -25,22 +25,34 @@ pub(crate) fn recover(disk: &Shared, shard: u32, seed: u64, applied: u64) -> Res
     let dir = dir(shard);
     let files = Arc::new(Files::new(disk.clone(), dir.clone(), shard, seed));
     let found = Found::list(disk, &files, &dir)?;
-    let mut scan = Scan { disk, files: &files, shard, applied, next_index: applied + 1, entries: Vec::new(), generation: found.generation };
+    let mut scan = Scan {
+        disk,
+        files: &files,
+        shard,
+        applied,
+        next_index: applied + 1,
+        entries: Vec::new(),
+        generation: found.generation,
+    };
     let mut closed = VecDeque::new();
     for (at, &first) in found.logs.iter().enumerate() {
         let next = found.logs.get(at + 1).copied();
         let name = format!("{first:020}.log");
         if let Some(next) = next.filter(|&next| next <= applied + 1) {
             scan.header_only(&name);
-            closed.push_back(Closed { name, first, last: next - 1 });
+            closed.push_back(Closed { name, last: next - 1 });
             continue;
         }
         let last = scan.file(&name, first, next)?;
-        closed.push_back(Closed { name, first, last });
+        closed.push_back(Closed { name, last });
     }
     let (entries, next_index) = (scan.entries, scan.next_index);
     files.found(closed, found.spares, scan.generation);
-    Ok(Recovered { files, entries, next_index })
+    Ok(Recovered {
+        files,
+        entries,
+        next_index,
+    })
 }
 
 /// The directory, sorted out.
@@ -52,19 +64,25 @@ struct Found {
 
 impl Found {
     fn list(disk: &Shared, files: &Files, dir: &str) -> Result<Self, Error> {
-        let mut found = Self { logs: Vec::new(), spares: Vec::new(), generation: 0 };
+        let mut found = Self {
+            logs: Vec::new(),
+            spares: Vec::new(),
+            generation: 0,
+        };
         for name in disk.list(dir).map_err(|error| Error::io("list", dir, error))? {
             let path = files.path(&name);
             match Name::of(&name) {
                 Name::Log(first) => found.logs.push(first),
-                Name::Spare => match read(disk, &path, FILE_HEADER_BYTES).and_then(|data| FileHeader::decode(&path, &data)) {
-                    Ok(header) => {
-                        found.generation = found.generation.max(header.generation);
-                        found.spares.push(name);
+                Name::Spare => {
+                    match read(disk, &path, FILE_HEADER_BYTES).and_then(|data| FileHeader::decode(&path, &data)) {
+                        Ok(header) => {
+                            found.generation = found.generation.max(header.generation);
+                            found.spares.push(name);
+                        }
+                        // Half written over when the power failed. Its generation is unknown, so it is not used again.
+                        Err(_) => remove(disk, &path)?,
                     }
-                    // Half written over when the power failed. Its generation is unknown, so it is not used again.
-                    Err(_) => remove(disk, &path)?,
-                },
+                }
                 Name::Next => remove(disk, &path)?,
                 Name::Foreign => return Err(Error::Foreign(path)),
             }
@@ -88,7 +106,8 @@ impl Scan<'_> {
     /// A file that is not needed any more: only its generation matters, and damage to it harms nobody.
     fn header_only(&mut self, name: &str) {
         let path = self.files.path(name);
-        if let Ok(header) = read(self.disk, &path, FILE_HEADER_BYTES).and_then(|data| FileHeader::decode(&path, &data)) {
+        if let Ok(header) = read(self.disk, &path, FILE_HEADER_BYTES).and_then(|data| FileHeader::decode(&path, &data))
+        {
             self.generation = self.generation.max(header.generation);
         }
     }
@@ -122,7 +141,11 @@ impl Scan<'_> {
             // What is damaged is in the databases already.
             Some(next) if next <= self.applied + 1 => {}
             Some(next) => {
-                return Err(Error::corrupt(&path, position as u64, format!("entry {index} is missing, and entry {next} is in the next file")));
+                return Err(Error::corrupt(
+                    &path,
+                    position as u64,
+                    format!("entry {index} is missing, and entry {next} is in the next file"),
+                ));
             }
             None => self.end(&path, &header, &data, position, index)?,
         }
@@ -134,28 +157,43 @@ impl Scan<'_> {
     fn end(&self, path: &str, header: &FileHeader, data: &Bytes, position: usize, index: u64) -> Result<(), Error> {
         if position == FILE_HEADER_BYTES && self.applied < index {
             // It was given its name after its first group was durable.
-            return Err(Error::corrupt(path, position as u64, format!("entry {index} is damaged")));
+            return Err(Error::corrupt(
+                path,
+                position as u64,
+                format!("entry {index} is damaged"),
+            ));
         }
         // A group is written only after the one before it was synced. So one that follows proves that what is unreadable here was whole.
         let later = (position + GROUP_ALIGN..data.len()).step_by(GROUP_ALIGN);
         for at in later {
             if let Some(group) = GroupHeader::at(header, data, at).filter(|group| index < group.first) {
-                let what = format!("entry {index} is damaged, but entry {} is whole behind it at byte {at}", group.first);
+                let what = format!(
+                    "entry {index} is damaged, but entry {} is whole behind it at byte {at}",
+                    group.first
+                );
                 return Err(Error::corrupt(path, position as u64, what));
             }
         }
         // What was read may be in memory only, if the process died and the machine did not. It is about to be believed.
-        let file = self.disk.open(path, Open::Existing).map_err(|error| Error::io("open", path, error))?;
+        let file = self
+            .disk
+            .open(path, Open::Existing)
+            .map_err(|error| Error::io("open", path, error))?;
         file.sync().map_err(|error| Error::io("sync", path, error))
     }
 }
 
 fn read(disk: &Shared, path: &str, bytes_max: usize) -> Result<Bytes, Error> {
-    let file = disk.open(path, Open::Existing).map_err(|error| Error::io("open", path, error))?;
+    let file = disk
+        .open(path, Open::Existing)
+        .map_err(|error| Error::io("open", path, error))?;
     let len = file.len().map_err(|error| Error::io("measure", path, error))?;
-    let len = usize::try_from(len).map_err(|_| Error::corrupt(path, 0, "it is larger than memory"))?.min(bytes_max);
+    let len = usize::try_from(len)
+        .map_err(|_| Error::corrupt(path, 0, "it is larger than memory"))?
+        .min(bytes_max);
     let mut data = vec![0; len];
-    file.read_at(0, &mut data).map_err(|error| Error::io("read", path, error))?;
+    file.read_at(0, &mut data)
+        .map_err(|error| Error::io("read", path, error))?;
     Ok(data.into())
 }
 

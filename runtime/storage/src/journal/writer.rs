@@ -58,7 +58,10 @@ struct Queue {
 
 impl std::fmt::Debug for Queue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Queue").field("waiting", &self.waiting.len()).field("stopped", &self.stopped).finish()
+        f.debug_struct("Queue")
+            .field("waiting", &self.waiting.len())
+            .field("stopped", &self.stopped)
+            .finish()
     }
 }
 
@@ -79,8 +82,14 @@ impl Writer {
         let shared = Arc::new(Shared::default());
         let inner = shared.clone();
         let work = move || inner.run(journal, failed);
-        let thread = thread::Builder::new().name("journal".into()).spawn(work).expect("the system has a thread at start");
-        Self { shared, thread: Some(thread) }
+        let thread = thread::Builder::new()
+            .name("journal".into())
+            .spawn(work)
+            .expect("the system has a thread at start");
+        Self {
+            shared,
+            thread: Some(thread),
+        }
     }
 
     /// Hands in the entry with this index; `done` learns what became of it.
@@ -95,7 +104,12 @@ impl Writer {
             return done(Err(CommitError::Stopped));
         }
         queue.waiting_bytes += bytes;
-        queue.waiting.push_back(Submission { index, entry, bytes, done });
+        queue.waiting.push_back(Submission {
+            index,
+            entry,
+            bytes,
+            done,
+        });
         drop(queue);
         self.shared.ready.notify_one();
     }
@@ -137,7 +151,8 @@ impl Shared {
             queue.stopped = true;
             std::mem::take(&mut queue.waiting)
         };
-        rest.into_iter().for_each(|submission| (submission.done)(Err(CommitError::Stopped)));
+        rest.into_iter()
+            .for_each(|submission| (submission.done)(Err(CommitError::Stopped)));
     }
 
     /// Waits for entries; `None` when it is time to stop and nothing is left.

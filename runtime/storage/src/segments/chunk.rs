@@ -116,7 +116,12 @@ pub(super) struct Filler<'a> {
 
 impl<'a> Filler<'a> {
     pub(super) fn new(batches: &'a [Batch]) -> Self {
-        Self { batches: batches.iter(), head: [0; HEAD_BYTES], head_left: 0, rest: &[] }
+        Self {
+            batches: batches.iter(),
+            head: [0; HEAD_BYTES],
+            head_left: 0,
+            rest: &[],
+        }
     }
 
     /// Fills `out` with what comes next.
@@ -128,7 +133,11 @@ impl<'a> Filler<'a> {
                 self.rest = &batch.data[HEAD_BYTES..];
             }
             let in_head = 0 < self.head_left;
-            let source = if in_head { &self.head[HEAD_BYTES - self.head_left..] } else { self.rest };
+            let source = if in_head {
+                &self.head[HEAD_BYTES - self.head_left..]
+            } else {
+                self.rest
+            };
             let count = source.len().min(out.len());
             let (now, later) = out.split_at_mut(count);
             now.copy_from_slice(&source[..count]);

@@ -28,7 +28,11 @@ pub(crate) struct Segments {
 
 impl Segments {
     /// Opens what is there. Gives what each segment holds of each log, oldest segment first.
-    pub(crate) fn open(disk: &Arc<dyn Disk>, dir: String, segment_bytes: u64) -> Result<(Self, Vec<(LogId, Extent)>), Error> {
+    pub(crate) fn open(
+        disk: &Arc<dyn Disk>,
+        dir: String,
+        segment_bytes: u64,
+    ) -> Result<(Self, Vec<(LogId, Extent)>), Error> {
         let numbers = list(disk, &dir)?;
         let (mut all, mut extents) = (BTreeMap::new(), Vec::new());
         for &number in &numbers {
@@ -37,13 +41,24 @@ impl Segments {
             segment.rest();
             all.insert(number, Arc::new(segment));
         }
-        Ok((Self { disk: disk.clone(), dir, segment_bytes, uses: AtomicU64::new(0), all: Mutex::new(all) }, extents))
+        Ok((
+            Self {
+                disk: disk.clone(),
+                dir,
+                segment_bytes,
+                uses: AtomicU64::new(0),
+                all: Mutex::new(all),
+            },
+            extents,
+        ))
     }
 
     /// A segment to read from; `None` if it was unlinked.
     pub(crate) fn segment(&self, number: u64) -> Option<Arc<Segment>> {
         let segment = self.all().get(&number).cloned()?;
-        segment.used.store(self.uses.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+        segment
+            .used
+            .store(self.uses.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
         Some(segment)
     }
 
@@ -72,14 +87,19 @@ impl Segments {
         let dead: Vec<_> = {
             let mut all = self.all();
             let last = all.last_key_value().map(|(&number, _)| number);
-            all.extract_if(.., |number, _| Some(*number) != last && !live.contains(number)).collect()
+            all.extract_if(.., |number, _| Some(*number) != last && !live.contains(number))
+                .collect()
         };
         for (_, segment) in &dead {
             let path = segment.path();
-            self.disk.remove(path).map_err(|error| Error::io("remove", path, error))?;
+            self.disk
+                .remove(path)
+                .map_err(|error| Error::io("remove", path, error))?;
         }
         if !dead.is_empty() {
-            self.disk.sync_dir(&self.dir).map_err(|error| Error::io("sync", &self.dir, error))?;
+            self.disk
+                .sync_dir(&self.dir)
+                .map_err(|error| Error::io("sync", &self.dir, error))?;
         }
         Ok(dead.len())
     }
@@ -88,7 +108,9 @@ impl Segments {
     pub(crate) fn rest(&self) {
         let mut all: Vec<_> = self.all().values().cloned().collect();
         all.sort_by_key(|segment| std::cmp::Reverse(segment.used.load(Ordering::Relaxed)));
-        all.iter().skip(limits::SEALED_OPEN_MAX).for_each(|segment| segment.rest());
+        all.iter()
+            .skip(limits::SEALED_OPEN_MAX)
+            .for_each(|segment| segment.rest());
     }
 
     /// Number of segment files.
@@ -116,7 +138,11 @@ fn list(disk: &Arc<dyn Disk>, dir: &str) -> Result<Vec<u64>, Error> {
             continue;
         }
         let number = name.strip_suffix(".redb").and_then(|digits| digits.parse().ok());
-        numbers.push(number.filter(|&number| segment::name(number) == name).ok_or(Error::Foreign(path))?);
+        numbers.push(
+            number
+                .filter(|&number| segment::name(number) == name)
+                .ok_or(Error::Foreign(path))?,
+        );
     }
     numbers.sort_unstable();
     Ok(numbers)

@@ -61,8 +61,15 @@ pub(crate) struct FoundBatch {
 
 impl Segment {
     pub(super) fn create(disk: &Arc<dyn Disk>, dir: &str, number: u64) -> Result<Self, Error> {
-        let database = Database::create(disk, dir, &name(number), limits::DATABASE_CACHE_BYTES, |transaction| make(transaction, number))?;
-        Ok(Self { number, database, stored: AtomicU64::new(0), used: AtomicU64::new(0) })
+        let database = Database::create(disk, dir, &name(number), limits::DATABASE_CACHE_BYTES, |transaction| {
+            make(transaction, number)
+        })?;
+        Ok(Self {
+            number,
+            database,
+            stored: AtomicU64::new(0),
+            used: AtomicU64::new(0),
+        })
     }
 
     pub(super) fn open(disk: &Arc<dyn Disk>, dir: &str, number: u64, sealed: bool) -> Result<Self, Error> {
@@ -74,12 +81,20 @@ impl Segment {
         };
         let (found, stored) = database.read(|transaction| {
             let meta = transaction.open_table(META)?;
-            Ok((meta.get(NUMBER)?.map(|number| number.value()), meta.get(STORED)?.map_or(0, |stored| stored.value())))
+            Ok((
+                meta.get(NUMBER)?.map(|number| number.value()),
+                meta.get(STORED)?.map_or(0, |stored| stored.value()),
+            ))
         })?;
         if found != Some(number) {
             return Err(Error::corrupt(database.path(), 0, "it is another segment's file"));
         }
-        Ok(Self { number, database, stored: AtomicU64::new(stored), used: AtomicU64::new(0) })
+        Ok(Self {
+            number,
+            database,
+            stored: AtomicU64::new(stored),
+            used: AtomicU64::new(0),
+        })
     }
 
     /// Bytes of batches ever put in.
@@ -112,7 +127,13 @@ impl Segment {
     }
 
     fn extent(&self, (base_offset, last_offset, max_timestamp, bytes): (i64, i64, i64, u64)) -> Extent {
-        Extent { segment: self.number, base_offset, last_offset, max_timestamp, bytes }
+        Extent {
+            segment: self.number,
+            base_offset,
+            last_offset,
+            max_timestamp,
+            bytes,
+        }
     }
 
     /// Does a round, durably or not at all. Gives what it now holds of every log that the round names.
@@ -127,7 +148,11 @@ impl Segment {
             }
             transaction.open_table(META)?.insert(STORED, stored)?;
             let logs = transaction.open_table(LOGS)?;
-            let named = round.starts.iter().map(|&(log, _)| log).chain(round.appends.iter().map(|&(log, _)| log));
+            let named = round
+                .starts
+                .iter()
+                .map(|&(log, _)| log)
+                .chain(round.appends.iter().map(|&(log, _)| log));
             let mut extents = Vec::new();
             for log in named {
                 extents.push((log, logs.get(log.0)?.map(|extent| self.extent(extent.value()))));
@@ -143,7 +168,9 @@ impl Segment {
         self.walk(log, gather.next(), last_offset, |sequence| {
             let (mut at, mut from) = (0, 0);
             while at < sequence.len() && !gather.is_full() {
-                let Some(header) = sequence.header(at) else { return Err(()) };
+                let Some(header) = sequence.header(at) else {
+                    return Err(());
+                };
                 if gather.wants_header(&header) {
                     at += header.bytes;
                     continue;
@@ -158,7 +185,13 @@ impl Segment {
     }
 
     /// The first batch that ends at or above `start` and has a timestamp at or above `timestamp`.
-    pub(crate) fn find_time(&self, log: LogId, start: i64, extent: &Extent, timestamp: i64) -> Result<Option<FoundBatch>, Error> {
+    pub(crate) fn find_time(
+        &self,
+        log: LogId,
+        start: i64,
+        extent: &Extent,
+        timestamp: i64,
+    ) -> Result<Option<FoundBatch>, Error> {
         let first = self.database.read(|transaction| {
             let times = transaction.open_table(TIMES)?;
             let mut rows = times.range((log.0, timestamp, i64::MIN)..=(log.0, i64::MAX, i64::MAX))?;
@@ -169,7 +202,9 @@ impl Segment {
         self.walk(log, first.max(start), extent.last_offset, |sequence| {
             let mut at = 0;
             while at < sequence.len() {
-                let Some(header) = sequence.header(at) else { return Err(()) };
+                let Some(header) = sequence.header(at) else {
+                    return Err(());
+                };
                 if start <= header.last_offset && timestamp <= header.max_timestamp {
                     found = Some(FoundBatch {
                         base_offset: header.base_offset,
@@ -189,7 +224,10 @@ impl Segment {
     /// Calls `chunk` with the chunks that end at or above `from`, in order, until it says stop.
     pub(crate) fn chunks(&self, log: LogId, from: i64, mut chunk: impl FnMut(&Chunk) -> bool) -> Result<(), Error> {
         self.database.read(|transaction| {
-            for row in transaction.open_table(CHUNKS)?.range((log.0, from)..=(log.0, i64::MAX))? {
+            for row in transaction
+                .open_table(CHUNKS)?
+                .range((log.0, from)..=(log.0, i64::MAX))?
+            {
                 let (key, value) = row?;
                 let (found, _) = Chunk::decode(key.value().1, value.value()).ok_or_else(damaged)?;
                 if !chunk(&found) {
@@ -245,7 +283,9 @@ fn append(transaction: &WriteTransaction, log: LogId, batches: &[Batch]) -> Resu
     for batches in chunk::chunks(batches) {
         let bytes = batches.iter().map(|batch| batch.data.len()).sum();
         let pieces = chunk::pieces(bytes);
-        let Some(chunk) = Chunk::of(batches, pieces.len()) else { continue };
+        let Some(chunk) = Chunk::of(batches, pieces.len()) else {
+            continue;
+        };
         let mut filler = Filler::new(batches);
         for (number, &piece) in (0..chunk.pieces).zip(&pieces) {
             let mut page = pages.insert_reserve((log.0, chunk.last_offset, number), piece)?;
@@ -259,7 +299,12 @@ fn append(transaction: &WriteTransaction, log: LogId, batches: &[Batch]) -> Resu
         }
         stored += u64::from(chunk.bytes);
         let (base, _, max, held) = extent.unwrap_or((chunk.base_offset, 0, i64::MIN, 0));
-        extent = Some((base, chunk.last_offset, max.max(chunk.max_timestamp), held + u64::from(chunk.bytes)));
+        extent = Some((
+            base,
+            chunk.last_offset,
+            max.max(chunk.max_timestamp),
+            held + u64::from(chunk.bytes),
+        ));
     }
     if let Some(extent) = extent {
         logs.insert(log.0, extent)?;
@@ -280,7 +325,9 @@ fn trim(transaction: &WriteTransaction, log: LogId, start: i64) -> Result<(), re
         let (chunk, _) = Chunk::decode(key.value().1, value.value()).ok_or_else(damaged)?;
         removed += u64::from(chunk.bytes);
     }
-    transaction.open_table(PAGES)?.retain_in((log.0, i64::MIN, 0)..(log.0, start, 0), |_, _| false)?;
+    transaction
+        .open_table(PAGES)?
+        .retain_in((log.0, i64::MIN, 0)..(log.0, start, 0), |_, _| false)?;
     let first = chunks.range((log.0, start)..=(log.0, i64::MAX))?.next().transpose()?;
     let base = first.and_then(|(key, value)| Some(Chunk::decode(key.value().1, value.value())?.0.base_offset));
     match base {
@@ -307,7 +354,11 @@ fn sequence(
     let mut pieces = Vec::with_capacity(usize::from(chunk.pieces) + 1);
     for number in 0..chunk.pieces {
         let page = pages.get_owned((log.0, last_offset, number))?.ok_or_else(damaged)?;
-        pieces.push(if keep { Bytes::from_owner(Page(page)) } else { Bytes::copy_from_slice(page.value()) });
+        pieces.push(if keep {
+            Bytes::from_owner(Page(page))
+        } else {
+            Bytes::copy_from_slice(page.value())
+        });
     }
     pieces.push(Bytes::copy_from_slice(rest));
     let sequence = Sequence::new(pieces);

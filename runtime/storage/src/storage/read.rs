@@ -33,7 +33,11 @@ impl Storage {
                 let inner = self.shared.read();
                 let Some(log) = inner.logs.get(&read.log) else { break };
                 if gather.next() < log.start {
-                    return if gather.is_empty() { Err(ReadError::Gone) } else { Ok(gather.finish()) };
+                    return if gather.is_empty() {
+                        Err(ReadError::Gone)
+                    } else {
+                        Ok(gather.finish())
+                    };
                 }
                 match log.place(gather.next()) {
                     Place::Segment(extent) => (extent, self.shared.segments.segment(extent.segment)),
@@ -51,7 +55,9 @@ impl Storage {
             };
             // Segments that hold something live are not unlinked, and this one was live when the lock was held.
             let segment = segment.ok_or(ReadError::Failed)?;
-            segment.read(read.log, extent.last_offset, &mut gather).map_err(|error| failed(read.log, &error))?;
+            segment
+                .read(read.log, extent.last_offset, &mut gather)
+                .map_err(|error| failed(read.log, &error))?;
             gather.skip_to(extent.last_offset + 1);
         }
         Ok(gather.finish())
@@ -66,17 +72,24 @@ impl Storage {
         loop {
             let (start, extent, segment) = {
                 let inner = self.shared.read();
-                let Some(known) = inner.logs.get(&log) else { return Ok(None) };
+                let Some(known) = inner.logs.get(&log) else {
+                    return Ok(None);
+                };
                 let from = from.max(known.start);
                 let fits = |extent: &&Extent| from <= extent.last_offset && timestamp <= extent.max_timestamp;
                 let Some(&extent) = known.extents.iter().find(fits) else {
                     let mut tail = known.tail.iter();
-                    return Ok(tail.find(|batch| from <= batch.last_offset && timestamp <= batch.max_timestamp).map(Found::from));
+                    return Ok(tail
+                        .find(|batch| from <= batch.last_offset && timestamp <= batch.max_timestamp)
+                        .map(Found::from));
                 };
                 (from, extent, self.shared.segments.segment(extent.segment))
             };
             let segment = segment.ok_or(ReadError::Failed)?;
-            match segment.find_time(log, start, &extent, timestamp).map_err(|error| failed(log, &error))? {
+            match segment
+                .find_time(log, start, &extent, timestamp)
+                .map_err(|error| failed(log, &error))?
+            {
                 Some(found) => return Ok(Some(found.into())),
                 None => from = extent.last_offset + 1,
             }
@@ -101,17 +114,23 @@ impl Storage {
     pub fn find_retention(&self, query: RetentionQuery) -> Result<Option<i64>, ReadError> {
         let (start, extents, unsettled_bytes) = {
             let inner = self.shared.read();
-            let Some(log) = inner.logs.get(&query.log) else { return Ok(None) };
+            let Some(log) = inner.logs.get(&query.log) else {
+                return Ok(None);
+            };
             let unsettled: usize = log.unsettled().map(|batch| batch.data.len()).sum();
             (log.start, log.extents.clone(), unsettled as u64)
         };
-        let Some((first, later)) = extents.split_first() else { return Ok(None) };
+        let Some((first, later)) = extents.split_first() else {
+            return Ok(None);
+        };
         // Of the first extent only a part may be live, the others are live as a whole.
         let mut left: u64 = unsettled_bytes + later.iter().map(|extent| extent.bytes).sum::<u64>();
         left += self.live_bytes(query.log, first, start)?;
         let mut due = None;
         for extent in &extents {
-            let Some(segment) = self.shared.segments.segment(extent.segment) else { break };
+            let Some(segment) = self.shared.segments.segment(extent.segment) else {
+                break;
+            };
             let mut done = false;
             let chunks = segment.chunks(query.log, start, |chunk| {
                 let old = query.delete_before.is_some_and(|before| chunk.max_timestamp < before);
@@ -136,7 +155,9 @@ impl Storage {
         if start <= extent.base_offset {
             return Ok(extent.bytes);
         }
-        let Some(segment) = self.shared.segments.segment(extent.segment) else { return Ok(0) };
+        let Some(segment) = self.shared.segments.segment(extent.segment) else {
+            return Ok(0);
+        };
         let mut bytes = 0;
         let chunks = segment.chunks(log, start, |chunk| {
             bytes += u64::from(chunk.bytes);
@@ -163,15 +184,27 @@ impl From<&Batch> for Found {
             base_offset: batch.base_offset,
             last_offset: batch.last_offset,
             max_timestamp: batch.max_timestamp,
-            batch: [Bytes::copy_from_slice(&batch.head()), batch.rest()].into_iter().collect(),
+            batch: [Bytes::copy_from_slice(&batch.head()), batch.rest()]
+                .into_iter()
+                .collect(),
         }
     }
 }
 
 impl From<FoundBatch> for Found {
     fn from(found: FoundBatch) -> Self {
-        let FoundBatch { base_offset, last_offset, max_timestamp, parts } = found;
-        Self { base_offset, last_offset, max_timestamp, batch: parts.into_iter().collect() }
+        let FoundBatch {
+            base_offset,
+            last_offset,
+            max_timestamp,
+            parts,
+        } = found;
+        Self {
+            base_offset,
+            last_offset,
+            max_timestamp,
+            batch: parts.into_iter().collect(),
+        }
     }
 }
 

@@ -40,7 +40,13 @@ impl Storage {
     /// # Errors
     /// If the disk did not give what it should have.
     pub fn scan_rows(&self, scan: Scan<'_>) -> Result<Vec<(Bytes, Bytes)>, Error> {
-        let Scan { table, start, end, reverse, rows_max } = scan;
+        let Scan {
+            table,
+            start,
+            end,
+            reverse,
+            rows_max,
+        } = scan;
         let inner = self.shared.read();
         let upper = inner.overlay.upper.range(table, start, end);
         let lower = inner.overlay.lower.range(table, start, end);
@@ -50,7 +56,9 @@ impl Storage {
             Merge::new(Box::new(upper), Box::new(lower), false, rows_max)
         };
         if 0 < rows_max {
-            self.shared.state.scan(table, start, end, reverse, |key, value| merge.stored(key, value))?;
+            self.shared
+                .state
+                .scan(table, start, end, reverse, |key, value| merge.stored(key, value))?;
             merge.finish();
         }
         Ok(merge.rows)
@@ -75,7 +83,13 @@ impl<'a> Merge<'a> {
         reverse: bool,
         rows_max: usize,
     ) -> Self {
-        Self { upper: upper.peekable(), lower: lower.peekable(), reverse, rows_max, rows: Vec::new() }
+        Self {
+            upper: upper.peekable(),
+            lower: lower.peekable(),
+            reverse,
+            rows_max,
+            rows: Vec::new(),
+        }
     }
 
     fn is_full(&self) -> bool {
@@ -100,7 +114,11 @@ impl<'a> Merge<'a> {
             }
             (upper, _) => upper.is_some(),
         };
-        let next = if from_upper { self.upper.next() } else { self.lower.next() };
+        let next = if from_upper {
+            self.upper.next()
+        } else {
+            self.lower.next()
+        };
         next.map(|(key, value)| (key.clone(), value.clone()))
     }
 
@@ -129,7 +147,8 @@ impl<'a> Merge<'a> {
                     return !self.is_full();
                 }
                 _ => {
-                    self.rows.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
+                    self.rows
+                        .push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
                     return !self.is_full();
                 }
             }

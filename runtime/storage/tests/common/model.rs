@@ -58,15 +58,32 @@ impl Model {
             log.check_whole(id, storage);
         }
         for table in [Table::Meta, Table::Log, Table::ModuleState] {
-            let mine: Vec<_> = self.rows.iter().filter(|((of, _), _)| *of == table).map(|((_, key), value)| (key.clone(), value.clone())).collect();
-            let all = Scan { table, start: b"", end: None, reverse: false, rows_max: usize::MAX };
+            let mine: Vec<_> = self
+                .rows
+                .iter()
+                .filter(|((of, _), _)| *of == table)
+                .map(|((_, key), value)| (key.clone(), value.clone()))
+                .collect();
+            let all = Scan {
+                table,
+                start: b"",
+                end: None,
+                reverse: false,
+                rows_max: usize::MAX,
+            };
             assert_eq!(storage.scan_rows(all).unwrap(), mine, "rows of {table:?}");
         }
     }
 
     /// A random question.
     pub fn ask(&self, storage: &Storage, chance: &mut Chance) {
-        let Some((&id, log)) = self.logs.iter().nth(chance.below(self.logs.len().max(1) as u64) as usize) else { return };
+        let Some((&id, log)) = self
+            .logs
+            .iter()
+            .nth(chance.below(self.logs.len().max(1) as u64) as usize)
+        else {
+            return;
+        };
         match chance.below(3) {
             0 => log.ask_read(id, storage, chance),
             1 => log.ask_time(id, storage, chance),
@@ -76,17 +93,35 @@ impl Model {
 
     fn ask_rows(&self, storage: &Storage, chance: &mut Chance) {
         let table = Table::ModuleState;
-        let (start, end) = ((chance.below(220) as u16).to_be_bytes(), (chance.below(220) as u16).to_be_bytes());
+        let (start, end) = (
+            (chance.below(220) as u16).to_be_bytes(),
+            (chance.below(220) as u16).to_be_bytes(),
+        );
         let end = (!chance.one_in(5)).then_some(&end[..]);
         let (reverse, rows_max) = (chance.one_in(2), chance.below(30) as usize);
-        let mut mine: Vec<_> = self.rows.iter().map(|((of, key), value)| (*of, key.clone(), value.clone())).collect();
+        let mut mine: Vec<_> = self
+            .rows
+            .iter()
+            .map(|((of, key), value)| (*of, key.clone(), value.clone()))
+            .collect();
         mine.retain(|(of, key, _)| *of == table && start[..] <= key[..] && end.is_none_or(|end| &key[..] < end));
         if reverse {
             mine.reverse();
         }
         mine.truncate(rows_max);
         let mine: Vec<_> = mine.into_iter().map(|(_, key, value)| (key, value)).collect();
-        assert_eq!(storage.scan_rows(Scan { table, start: &start, end, reverse, rows_max }).unwrap(), mine);
+        assert_eq!(
+            storage
+                .scan_rows(Scan {
+                    table,
+                    start: &start,
+                    end,
+                    reverse,
+                    rows_max
+                })
+                .unwrap(),
+            mine
+        );
         let mine = self.rows.get(&(table, Bytes::copy_from_slice(&start))).cloned();
         assert_eq!(storage.get_row(table, &start).unwrap(), mine);
     }
@@ -98,10 +133,21 @@ impl Log {
     }
 
     fn check_whole(&self, id: LogId, storage: &Storage) {
-        let all = LogRead { log: id, from: self.start, until: i64::MAX, bytes_max: usize::MAX };
+        let all = LogRead {
+            log: id,
+            from: self.start,
+            until: i64::MAX,
+            bytes_max: usize::MAX,
+        };
         assert_eq!(storage.read(all).unwrap().to_bytes(), self.answer(&all), "log {id:?}");
         if 0 < self.start {
-            assert_eq!(storage.read(LogRead { from: self.start - 1, ..all }), Err(ReadError::Gone));
+            assert_eq!(
+                storage.read(LogRead {
+                    from: self.start - 1,
+                    ..all
+                }),
+                Err(ReadError::Gone)
+            );
         }
     }
 
@@ -118,9 +164,16 @@ impl Log {
 
     fn ask_time(&self, id: LogId, storage: &Storage, chance: &mut Chance) {
         let timestamp = chance.below(11_000) as i64;
-        let mine = self.batches.iter().find(|batch| self.start <= batch.last && timestamp <= batch.timestamp);
+        let mine = self
+            .batches
+            .iter()
+            .find(|batch| self.start <= batch.last && timestamp <= batch.timestamp);
         let found = storage.find_time(id, timestamp).unwrap();
-        assert_eq!(found.map(|found| found.batch.to_bytes().to_vec()), mine.map(|batch| batch.data.clone()), "at or above {timestamp} in {id:?}");
+        assert_eq!(
+            found.map(|found| found.batch.to_bytes().to_vec()),
+            mine.map(|batch| batch.data.clone()),
+            "at or above {timestamp} in {id:?}"
+        );
     }
 
     pub fn answer(&self, read: &LogRead) -> Vec<u8> {

@@ -20,7 +20,14 @@ pub struct Node {
 
 /// Small files, so that a short history has every boundary.
 pub fn small() -> Options {
-    Options { seed: 7, journal_file_bytes: 16 << 10, segment_bytes: 24 << 10, cached_bytes_max: 4 << 10, reserve_bytes: 0, ..Options::default() }
+    Options {
+        seed: 7,
+        journal_file_bytes: 16 << 10,
+        segment_bytes: 12 << 10,
+        cached_bytes_max: 4 << 10,
+        reserve_bytes: 0,
+        ..Options::default()
+    }
 }
 
 impl Node {
@@ -32,20 +39,43 @@ impl Node {
         for (at, (index, entry)) in (opened.applied + 1..).zip(opened.entries) {
             assert_eq!(at, index, "entries are dense");
             let command = history.get(index as usize - 1).expect("no phantom entry");
-            assert_eq!(entry, command.encode(index).concat(), "entry {index} is what was written");
+            assert_eq!(
+                entry,
+                command.encode(index).concat(),
+                "entry {index} is what was written"
+            );
             opened.storage.publish(toy.apply(index, command))?;
         }
-        Ok(Self { storage: opened.storage, journal: opened.journal, settler: opened.settler, toy })
+        Ok(Self {
+            storage: opened.storage,
+            journal: opened.journal,
+            settler: opened.settler,
+            toy,
+        })
     }
 
     pub fn commit(&mut self, commands: &[Command]) -> Result<(), Error> {
         let first = self.journal.next_index();
-        let entries: Vec<_> = (first..).zip(commands).map(|(index, command)| command.encode(index)).collect();
+        let entries: Vec<_> = (first..)
+            .zip(commands)
+            .map(|(index, command)| command.encode(index))
+            .collect();
         self.journal.append(&entries)?;
         for (index, command) in (first..).zip(commands) {
             self.storage.publish(self.toy.apply(index, command))?;
         }
         Ok(())
+    }
+
+    pub fn close(self) -> Result<(), Error> {
+        let Self {
+            storage,
+            journal,
+            settler,
+            ..
+        } = self;
+        drop((storage, journal));
+        settler.close()
     }
 
     pub fn applied(&self) -> u64 {

@@ -27,7 +27,13 @@ impl Command {
                     let log = chance.below(chance.0 % 8 + 1) as u32;
                     let large = chance.one_in(8);
                     let payload = if large { payload_bytes_max } else { 200 };
-                    (log, 1 + chance.below(5) as i32, chance.below(payload) as usize, chance.below(10_000) as i64, chance.next())
+                    (
+                        log,
+                        1 + chance.below(5) as i32,
+                        chance.below(payload) as usize,
+                        chance.below(10_000) as i64,
+                        chance.next(),
+                    )
                 });
                 let appends = appends.collect();
                 let rows = (0..chance.below(6)).map(|_| {
@@ -43,9 +49,16 @@ impl Command {
     pub fn encode(&self, index: u64) -> Vec<Bytes> {
         let text = format!("{index} {self:?}");
         let (one, other) = text.split_at(text.len() / 2);
-        let mut parts = vec![Bytes::copy_from_slice(one.as_bytes()), Bytes::copy_from_slice(other.as_bytes())];
+        let mut parts = vec![
+            Bytes::copy_from_slice(one.as_bytes()),
+            Bytes::copy_from_slice(other.as_bytes()),
+        ];
         if let Self::Append(appends, _) = self {
-            parts.extend(appends.iter().map(|&(_, records, bytes, timestamp, seed)| batch(records, bytes, timestamp, seed)));
+            parts.extend(
+                appends
+                    .iter()
+                    .map(|&(_, records, bytes, timestamp, seed)| batch(records, bytes, timestamp, seed)),
+            );
         }
         parts
     }
@@ -68,7 +81,8 @@ impl Toy {
                 Table::Log => {
                     let slot = u32::from_be_bytes(row.key[..].try_into().unwrap());
                     let number = |at: usize| i64::from_be_bytes(value[at..at + 8].try_into().unwrap());
-                    toy.slots.insert(slot, (u32::try_from(number(0)).unwrap(), number(8), number(16)));
+                    toy.slots
+                        .insert(slot, (u32::try_from(number(0)).unwrap(), number(8), number(16)));
                 }
                 _ => {}
             }
@@ -77,7 +91,10 @@ impl Toy {
     }
 
     pub fn apply(&mut self, index: u64, command: &Command) -> Changes {
-        let mut changes = Changes { index, ..Changes::default() };
+        let mut changes = Changes {
+            index,
+            ..Changes::default()
+        };
         match command {
             Command::Append(appends, rows) => {
                 for &(slot, records, bytes, timestamp, seed) in appends {
@@ -111,13 +128,25 @@ impl Toy {
             Command::Drop(slot) => {
                 if let Some((log, ..)) = self.slots.remove(slot) {
                     changes.dropped.push(LogId(log));
-                    changes.rows.push(Row { table: Table::Log, key: key(*slot), value: None });
+                    changes.rows.push(Row {
+                        table: Table::Log,
+                        key: key(*slot),
+                        value: None,
+                    });
                 }
             }
             Command::Clear(high) => changes.cleared.push((Table::Task, Bytes::copy_from_slice(&[*high]))),
         }
-        changes.rows.push(Row { table: Table::Meta, key: Bytes::from_static(b"next"), value: Some(key(self.next_log)) });
-        changes.rows.push(Row { table: Table::Task, key: task_key(index), value: Some(key(index as u32)) });
+        changes.rows.push(Row {
+            table: Table::Meta,
+            key: Bytes::from_static(b"next"),
+            value: Some(key(self.next_log)),
+        });
+        changes.rows.push(Row {
+            table: Table::Task,
+            key: task_key(index),
+            value: Some(key(index as u32)),
+        });
         changes
     }
 
@@ -132,7 +161,11 @@ impl Toy {
     fn put_slot(&self, slot: u32, changes: &mut Changes) {
         let (log, start, end) = self.slots[&slot];
         let value = [i64::from(log), start, end].map(i64::to_be_bytes).concat();
-        changes.rows.push(Row { table: Table::Log, key: key(slot), value: Some(value.into()) });
+        changes.rows.push(Row {
+            table: Table::Log,
+            key: key(slot),
+            value: Some(value.into()),
+        });
     }
 }
 

@@ -28,7 +28,12 @@ pub struct Trace {
 
 impl Trace {
     pub(super) fn new(names: BTreeMap<String, u64>, dirs: BTreeSet<String>, inodes: BTreeMap<u64, Inode>) -> Self {
-        Self { names, dirs, inodes, ops: Vec::new() }
+        Self {
+            names,
+            dirs,
+            inodes,
+            ops: Vec::new(),
+        }
     }
 
     pub(super) fn push(&mut self, op: Op) {
@@ -44,8 +49,18 @@ impl Trace {
     /// A cursor before the first operation. What was on the disk when the record began counts as durable.
     #[must_use]
     pub fn crash(&self) -> Crash<'_> {
-        let image = Image { names: self.names.clone(), inodes: self.inodes.clone() };
-        Crash { ops: &self.ops, at: 0, dirs: self.dirs.clone(), durable: image, writes: BTreeMap::new(), renames: Vec::new() }
+        let image = Image {
+            names: self.names.clone(),
+            inodes: self.inodes.clone(),
+        };
+        Crash {
+            ops: &self.ops,
+            at: 0,
+            dirs: self.dirs.clone(),
+            durable: image,
+            writes: BTreeMap::new(),
+            renames: Vec::new(),
+        }
     }
 }
 
@@ -111,10 +126,20 @@ impl<'a> Crash<'a> {
             _ => 0,
         });
         if loss != Loss::All {
-            let kept = if loss == Loss::Nothing { self.renames.len() } else { chance.below(self.renames.len() + 1) };
+            let kept = if loss == Loss::Nothing {
+                self.renames.len()
+            } else {
+                chance.below(self.renames.len() + 1)
+            };
             self.renames[..kept].iter().for_each(|op| image.rename(op));
             for write in self.writes.values().flatten() {
-                image.write(write, &mut |sector| if loss == Loss::Nothing { Kept::Whole } else { chance.kept(sector) });
+                image.write(write, &mut |sector| {
+                    if loss == Loss::Nothing {
+                        Kept::Whole
+                    } else {
+                        chance.kept(sector)
+                    }
+                });
             }
         }
         let live: BTreeSet<u64> = image.names.values().copied().collect();
@@ -153,7 +178,8 @@ impl Image {
         match op {
             Op::SetLen(inode, len) => {
                 if !matches!(kept(1), Kept::Nothing) {
-                    self.inode(*inode).set_len(usize::try_from(*len).expect("files fit memory"));
+                    self.inode(*inode)
+                        .set_len(usize::try_from(*len).expect("files fit memory"));
                 }
             }
             Op::Write(inode, offset, data) => {

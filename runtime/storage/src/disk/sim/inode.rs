@@ -48,6 +48,9 @@ impl Inode {
             return 0;
         }
         let blocks = at / BLOCK_BYTES..=(at + len - 1) / BLOCK_BYTES;
-        (blocks.filter(|&block| !self.blocks.get(block).copied().unwrap_or(false)).count() * BLOCK_BYTES) as u64
+        (blocks
+            .filter(|&block| !self.blocks.get(block).copied().unwrap_or(false))
+            .count()
+            * BLOCK_BYTES) as u64
     }
 }
