@@ -84,6 +84,7 @@ impl Database {
             cache_bytes,
             slot: RwLock::new(Slot::Broken),
         };
+        database.believe()?;
         database.reopen()?;
         database.check_format()?;
         Ok(database)
@@ -97,8 +98,18 @@ impl Database {
             cache_bytes,
             slot: RwLock::new(Slot::Closed),
         };
+        database.believe()?;
         database.check_format()?;
         Ok(database)
+    }
+
+    /// What is read at a start may be in memory only, if the process died and the machine did not. The journal is cut by what is found here, so
+    /// it must last.
+    fn believe(&self) -> Result<(), Error> {
+        self.backend()?
+            .0
+            .sync()
+            .map_err(|error| Error::io("sync", &self.path, error))
     }
 
     fn check_format(&self) -> Result<(), Error> {
@@ -258,7 +269,8 @@ impl StorageBackend for Backend {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync()
+        // Whatever a sync reports is fatal, a full disk too: what it was to keep may be gone from memory already.
+        self.0.sync().map_err(io::Error::other)
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {

@@ -83,6 +83,8 @@ impl Storage {
         let (segments_dir, journal_dir) = (format!("{dir}/segments"), journal::dir(options.shard));
         for dir in [&dir, &segments_dir, &journal_dir] {
             disk.create_dir(dir).map_err(|error| Error::io("create", dir, error))?;
+            // Names that an earlier process did not live to sync are about to be believed.
+            disk.sync_dir(dir).map_err(|error| Error::io("sync", dir, error))?;
         }
         let state = State::open(&disk, &dir, options.shard, has_state(&disk, &dir)?)?;
         let (segments, extents) = Segments::open(&disk, segments_dir, options.segment_bytes)?;

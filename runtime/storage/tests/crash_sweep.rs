@@ -11,7 +11,7 @@ use common::{
     node::{Node, fold, small},
     toy::Command,
 };
-use tidemill_storage::disk::{Loss, Op, SimDisk, Trace};
+use tidemill_storage::disk::{Crash, Loss, Op, SimDisk, Trace};
 
 /// The workload of the short form.
 const SEED: u64 = 11;
@@ -120,9 +120,10 @@ fn sweep(seed: u64, rounds: usize, long: bool) {
         for loss in losses(seed, long) {
             let what = format!("seed {seed}, cut after operation {}, {loss:?}", crash.at());
             let disk = crash.disk(loss);
-            let twice = long || crash.at() % 5 == 0;
+            let twice = long || crash.at() % 9 == 0;
             if twice {
-                cut_recovery(&crash.disk(loss), &recorded.history, bounds, &what, long, &mut chance);
+                let every = if long { 1 } else { 1 + chance.below(20) };
+                cut_recovery(&crash, loss, &recorded.history, bounds, &what, every, &mut chance);
             }
             let (node, applied) = reopen(&disk, &recorded.history, bounds, &what);
             if twice {
@@ -135,26 +136,44 @@ fn sweep(seed: u64, rounds: usize, long: bool) {
     }
 }
 
-/// The power fails again while the node recovers from the first time.
-fn cut_recovery(disk: &SimDisk, history: &[Command], bounds: (u64, u64), what: &str, long: bool, chance: &mut Chance) {
+/// The power fails while the node recovers from the first crash, or soon after. If the first crash lost nothing it was the process that died: what
+/// it had not synced is then lost only now.
+fn cut_recovery(
+    first: &Crash<'_>,
+    loss: Loss,
+    history: &[Command],
+    bounds: (u64, u64),
+    what: &str,
+    every: u64,
+    chance: &mut Chance,
+) {
+    let disk = first.disk(loss);
     disk.record();
-    let (mut node, applied) = reopen(disk, history, bounds, what);
+    let (mut node, applied) = reopen(&disk, history, bounds, what);
     let opened_at = disk.recorded();
     node.settler.step().unwrap();
+    let mut history = history[..usize::try_from(applied).unwrap()].to_vec();
+    history.push(Command::Clear(0));
+    node.commit(&history[history.len() - 1..]).unwrap();
     drop(node);
     let trace = disk.trace();
-    let mut crash = trace.crash();
-    let every = if long { 1 } else { 1 + chance.below(20) };
+    let mut crash = if loss == Loss::Nothing {
+        first.then(&trace)
+    } else {
+        trace.crash()
+    };
     loop {
         if (crash.at() as u64 + chance.0).is_multiple_of(every) {
             let what = format!("{what}, again after operation {} of the recovery", crash.at());
             // What the first recovery found was made durable before anybody was told, so the second finds no less.
-            let known = if crash.at() < opened_at {
-                (bounds.0, applied)
+            let acknowledged = if crash.at() < opened_at { bounds.0 } else { applied };
+            let known = (acknowledged, applied + 1);
+            let loss = if chance.one_in(3) {
+                Loss::All
             } else {
-                (applied, applied)
+                Loss::Some(chance.next())
             };
-            reopen(&crash.disk(Loss::Some(chance.next())), history, known, &what);
+            reopen(&crash.disk(loss), &history, known, &what);
         }
         if crash.step().is_none() {
             break;

@@ -159,7 +159,11 @@ fn journalled() -> (SimDisk, Vec<Command>, Vec<(String, Vec<u8>)>) {
         node.commit(std::slice::from_ref(command)).unwrap();
     }
     drop(node);
-    let logs: Vec<_> = disk.contents().into_iter().filter(|(path, _)| path.ends_with(".log")).collect();
+    let logs: Vec<_> = disk
+        .contents()
+        .into_iter()
+        .filter(|(path, _)| path.ends_with(".log"))
+        .collect();
     assert!(3 <= logs.len());
     (disk, history, logs)
 }
@@ -183,7 +187,10 @@ fn a_flipped_bit_in_the_middle_is_refused_with_its_place() {
             match Node::open(&disk, &small(), &history) {
                 Err(Error::Corrupt { file, position: at, .. }) => {
                     assert_eq!(&file, path);
-                    assert!(at <= position, "{at} is where the damaged group begins, {position} was flipped");
+                    assert!(
+                        at <= position,
+                        "{at} is where the damaged group begins, {position} was flipped"
+                    );
                 }
                 // A bit of the filling between two groups.
                 Ok(node) => check(&node, &history),
@@ -197,7 +204,10 @@ fn a_flipped_bit_in_the_middle_is_refused_with_its_place() {
 fn a_flipped_bit_in_the_last_file_is_refused_unless_it_is_in_the_last_group() {
     let (disk, history, logs) = journalled();
     let (path, data) = logs.last().unwrap();
-    let mut groups: Vec<_> = (64..data.len()).step_by(64).filter(|&at| data[at..at + 4] == *b"TGRP").collect();
+    let mut groups: Vec<_> = (64..data.len())
+        .step_by(64)
+        .filter(|&at| data[at..at + 4] == *b"TGRP")
+        .collect();
     let last = groups.pop().unwrap();
     assert!(!groups.is_empty());
     for at in groups {
@@ -210,7 +220,10 @@ fn a_flipped_bit_in_the_last_file_is_refused_unless_it_is_in_the_last_group() {
     }
     // Nobody can tell this from a write that was cut off.
     disk.flip(path, last as u64 + 45);
-    check(&Node::open(&disk, &small(), &history).unwrap(), &history[..history.len() - 1]);
+    check(
+        &Node::open(&disk, &small(), &history).unwrap(),
+        &history[..history.len() - 1],
+    );
 }
 
 #[test]
@@ -219,13 +232,20 @@ fn a_missing_journal_file_is_refused() {
     for (path, _) in &logs[..logs.len() - 1] {
         let disk = copy(&disk);
         disk.remove(path).unwrap();
-        assert!(matches!(Node::open(&disk, &small(), &history), Err(Error::Corrupt { .. })));
+        assert!(matches!(
+            Node::open(&disk, &small(), &history),
+            Err(Error::Corrupt { .. })
+        ));
     }
 }
 
 #[test]
 fn a_foreign_file_and_a_second_daemon_are_refused_by_name() {
-    for path in ["shard-0/notes.txt", "shard-0/journal/notes.txt", "shard-0/segments/7.redb"] {
+    for path in [
+        "shard-0/notes.txt",
+        "shard-0/journal/notes.txt",
+        "shard-0/segments/7.redb",
+    ] {
         let disk = SimDisk::new();
         drop(Node::open(&disk, &small(), &[]).unwrap());
         drop(disk.open(path, tidemill_storage::disk::Open::New).unwrap());
@@ -240,9 +260,19 @@ fn a_foreign_file_and_a_second_daemon_are_refused_by_name() {
 }
 
 fn writer(disk: &SimDisk) -> (Writer, mpsc::Receiver<Error>) {
-    let opened = Storage::open(Arc::new(disk.clone()), &Options { reserve_bytes: 0, ..Options::default() }).unwrap();
+    let opened = Storage::open(
+        Arc::new(disk.clone()),
+        &Options {
+            reserve_bytes: 0,
+            ..Options::default()
+        },
+    )
+    .unwrap();
     let (failed, failure) = mpsc::channel();
-    (Writer::spawn(opened.journal, Box::new(move |error| drop(failed.send(error)))), failure)
+    (
+        Writer::spawn(opened.journal, Box::new(move |error| failed.send(error).unwrap())),
+        failure,
+    )
 }
 
 type Told = Arc<Mutex<Vec<(u64, Result<(), CommitError>)>>>;
@@ -271,14 +301,18 @@ fn after_a_refusal_the_writer_takes_the_same_index_again() {
     let told = Told::default();
     let (sent, refused) = mpsc::channel();
     disk.set_fault(Some(Fault::Once(0, ErrorKind::StorageFull)));
-    let done = Box::new(move |result| drop(sent.send(result)));
+    let done = Box::new(move |result| sent.send(result).unwrap());
     writer.submit(1, vec![Bytes::from_static(b"refused")], done);
     assert_eq!(refused.recv().unwrap(), Err(CommitError::NoSpace));
     submit(&writer, &told, 2, 2);
     submit(&writer, &told, 1, 1);
     submit(&writer, &told, 22, 2);
     drop(writer);
-    let expected = [(2, Err(CommitError::OutOfSequence { expected: 1 })), (1, Ok(())), (22, Ok(()))];
+    let expected = [
+        (2, Err(CommitError::OutOfSequence { expected: 1 })),
+        (1, Ok(())),
+        (22, Ok(())),
+    ];
     assert_eq!(*told.lock().unwrap(), expected);
 }
 
@@ -290,7 +324,11 @@ fn after_a_failed_sync_the_writer_reports_it_before_it_tells_anybody() {
     let (sent, told) = mpsc::channel();
     for index in 1..=3 {
         let sent = sent.clone();
-        writer.submit(index, vec![Bytes::from_static(b"entry")], Box::new(move |result| drop(sent.send(result))));
+        writer.submit(
+            index,
+            vec![Bytes::from_static(b"entry")],
+            Box::new(move |result| sent.send(result).unwrap()),
+        );
     }
     for _ in 0..3 {
         assert_eq!(told.recv().unwrap(), Err(CommitError::Stopped));

@@ -2,10 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 mod common;
 
-use std::{
-    collections::BTreeSet,
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
 use common::{Chance, batch, patched};
@@ -25,7 +22,10 @@ struct Fixture {
 impl Fixture {
     fn new(options: &Options) -> Self {
         let opened = Storage::open(Arc::new(SimDisk::new()), options).unwrap();
-        Self { opened, batches: Vec::new() }
+        Self {
+            opened,
+            batches: Vec::new(),
+        }
     }
 
     fn end(&self) -> i64 {
@@ -36,14 +36,36 @@ impl Fixture {
         let (base_offset, index) = (self.end(), self.opened.storage.applied() + 1);
         let last_offset = base_offset + i64::from(records) - 1;
         let batch = batch(records, payload_bytes, timestamp, index);
-        self.batches.push((base_offset, last_offset, timestamp, patched(&batch, base_offset, 5)));
-        let append = Append { log: LOG, base_offset, last_offset, max_timestamp: timestamp, leader_epoch: 5, batch };
-        self.opened.storage.publish(Changes { index, appends: vec![append], ..Changes::default() }).unwrap();
+        self.batches
+            .push((base_offset, last_offset, timestamp, patched(&batch, base_offset, 5)));
+        let append = Append {
+            log: LOG,
+            base_offset,
+            last_offset,
+            max_timestamp: timestamp,
+            leader_epoch: 5,
+            batch,
+        };
+        self.opened
+            .storage
+            .publish(Changes {
+                index,
+                appends: vec![append],
+                ..Changes::default()
+            })
+            .unwrap();
     }
 
     fn trim(&mut self, start: i64) {
         let index = self.opened.storage.applied() + 1;
-        self.opened.storage.publish(Changes { index, log_starts: vec![(LOG, start)], ..Changes::default() }).unwrap();
+        self.opened
+            .storage
+            .publish(Changes {
+                index,
+                log_starts: vec![(LOG, start)],
+                ..Changes::default()
+            })
+            .unwrap();
     }
 
     fn settle(&mut self) {
@@ -51,7 +73,12 @@ impl Fixture {
     }
 
     fn read(&self, from: i64, bytes_max: usize) -> Bytes {
-        let read = LogRead { log: LOG, from, until: self.end(), bytes_max };
+        let read = LogRead {
+            log: LOG,
+            from,
+            until: self.end(),
+            bytes_max,
+        };
         self.opened.storage.read(read).unwrap().to_bytes()
     }
 }
@@ -72,7 +99,12 @@ fn last_offset(answer: &[u8]) -> Option<i64> {
 
 /// Segments with several chunks each, a chunk made of several pieces, a tail that is settled in part.
 fn every_boundary() -> Fixture {
-    let options = Options { segment_bytes: 700 << 10, cached_bytes_max: 30 << 10, reserve_bytes: 0, ..Options::default() };
+    let options = Options {
+        segment_bytes: 700 << 10,
+        cached_bytes_max: 30 << 10,
+        reserve_bytes: 0,
+        ..Options::default()
+    };
     let mut fixture = Fixture::new(&options);
     let mut chance = Chance(41);
     for round in 0..12 {
@@ -108,7 +140,12 @@ fn catching_up_gets_every_offset_at_every_fetch_size() {
             caught_up.extend_from_slice(&answer);
             from = last + 1;
         }
-        assert!(caught_up == whole, "with {bytes_max}: {} of {} bytes", caught_up.len(), whole.len());
+        assert!(
+            caught_up == whole,
+            "with {bytes_max}: {} of {} bytes",
+            caught_up.len(),
+            whole.len()
+        );
     }
 }
 
@@ -118,19 +155,38 @@ fn every_offset_is_answered_with_the_batch_that_contains_it() {
     for (base, last, _, data) in &fixture.batches {
         for from in *base..=*last {
             assert_eq!(fixture.read(from, 1), data);
-            let until = LogRead { log: LOG, from, until: *last, bytes_max: usize::MAX };
-            assert!(fixture.opened.storage.read(until).unwrap().is_empty(), "a batch that reaches {last} is not below {last}");
+            let until = LogRead {
+                log: LOG,
+                from,
+                until: *last,
+                bytes_max: usize::MAX,
+            };
+            assert!(
+                fixture.opened.storage.read(until).unwrap().is_empty(),
+                "a batch that reaches {last} is not below {last}"
+            );
         }
     }
-    let beyond = LogRead { log: LOG, from: fixture.end(), until: i64::MAX, bytes_max: 1 };
+    let beyond = LogRead {
+        log: LOG,
+        from: fixture.end(),
+        until: i64::MAX,
+        bytes_max: 1,
+    };
     assert!(fixture.opened.storage.read(beyond).unwrap().is_empty());
 }
 
 #[test]
 fn a_reader_that_races_settling_and_writing_gets_every_offset() {
     let dir = tempfile::tempdir().unwrap();
-    let options = Options { segment_bytes: 200 << 10, cached_bytes_max: 0, ..Options::default() };
-    let Opened { storage, mut settler, .. } = Storage::open(Arc::new(RealDisk::open(dir.path()).unwrap()), &options).unwrap();
+    let options = Options {
+        segment_bytes: 200 << 10,
+        cached_bytes_max: 0,
+        ..Options::default()
+    };
+    let Opened {
+        storage, mut settler, ..
+    } = Storage::open(Arc::new(RealDisk::open(dir.path()).unwrap()), &options).unwrap();
     const COUNT: i64 = 3_000;
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -143,7 +199,13 @@ fn a_reader_that_races_settling_and_writing_gets_every_offset() {
                     leader_epoch: 0,
                     batch: batch(1, 400, 0, offset as u64),
                 };
-                storage.publish(Changes { index: offset as u64 + 1, appends: vec![append], ..Changes::default() }).unwrap();
+                storage
+                    .publish(Changes {
+                        index: offset as u64 + 1,
+                        appends: vec![append],
+                        ..Changes::default()
+                    })
+                    .unwrap();
             }
         });
         scope.spawn(|| {
@@ -153,10 +215,22 @@ fn a_reader_that_races_settling_and_writing_gets_every_offset() {
         });
         let mut next = 0;
         while next < COUNT {
-            let answer = storage.read(LogRead { log: LOG, from: next, until: i64::MAX, bytes_max: 2_000 }).unwrap().to_bytes();
+            let answer = storage
+                .read(LogRead {
+                    log: LOG,
+                    from: next,
+                    until: i64::MAX,
+                    bytes_max: 2_000,
+                })
+                .unwrap()
+                .to_bytes();
             let (mut at, first) = (0, next);
             while at < answer.len() {
-                assert_eq!(i64::from_be_bytes(answer[at..at + 8].try_into().unwrap()), next, "after {first}");
+                assert_eq!(
+                    i64::from_be_bytes(answer[at..at + 8].try_into().unwrap()),
+                    next,
+                    "after {first}"
+                );
                 at += 61 + 400;
                 next += 1;
             }
@@ -167,7 +241,12 @@ fn a_reader_that_races_settling_and_writing_gets_every_offset() {
 #[test]
 fn the_first_batch_at_or_above_a_timestamp_is_found_though_timestamps_are_out_of_order() {
     for settle_every in [1, 3, 7, 1_000] {
-        let options = Options { segment_bytes: 3_000, cached_bytes_max: 0, reserve_bytes: 0, ..Options::default() };
+        let options = Options {
+            segment_bytes: 3_000,
+            cached_bytes_max: 0,
+            reserve_bytes: 0,
+            ..Options::default()
+        };
         let mut fixture = Fixture::new(&options);
         let mut chance = Chance(settle_every);
         for n in 0..60 {
@@ -182,9 +261,18 @@ fn the_first_batch_at_or_above_a_timestamp_is_found_though_timestamps_are_out_of
                 let mut batches = fixture.batches.iter();
                 let expected = batches.find(|batch| start <= batch.1 && timestamp <= batch.2);
                 let found = fixture.opened.storage.find_time(LOG, timestamp).unwrap();
-                assert_eq!(found.map(|found| found.batch.to_bytes().to_vec()), expected.map(|batch| batch.3.clone()), "{timestamp}");
+                assert_eq!(
+                    found.map(|found| found.batch.to_bytes().to_vec()),
+                    expected.map(|batch| batch.3.clone()),
+                    "{timestamp}"
+                );
             }
-            let largest = fixture.batches.iter().filter(|batch| start <= batch.1).map(|batch| batch.2).max();
+            let largest = fixture
+                .batches
+                .iter()
+                .filter(|batch| start <= batch.1)
+                .map(|batch| batch.2)
+                .max();
             assert!(largest <= fixture.opened.storage.max_timestamp(LOG));
             fixture.settle();
         }
@@ -193,7 +281,11 @@ fn the_first_batch_at_or_above_a_timestamp_is_found_though_timestamps_are_out_of
 
 #[test]
 fn retention_by_size_keeps_at_least_the_limit_and_never_takes_what_is_not_settled() {
-    let options = Options { segment_bytes: 4_000, reserve_bytes: 0, ..Options::default() };
+    let options = Options {
+        segment_bytes: 4_000,
+        reserve_bytes: 0,
+        ..Options::default()
+    };
     let mut fixture = Fixture::new(&options);
     for n in 0..40 {
         fixture.append(1, 500, 0);
@@ -202,28 +294,54 @@ fn retention_by_size_keeps_at_least_the_limit_and_never_takes_what_is_not_settle
         }
     }
     let bytes_from = |fixture: &Fixture, start: i64| -> u64 {
-        fixture.batches.iter().filter(|batch| start <= batch.0).map(|batch| batch.3.len() as u64).sum()
+        fixture
+            .batches
+            .iter()
+            .filter(|batch| start <= batch.0)
+            .map(|batch| batch.3.len() as u64)
+            .sum()
     };
-    let query = |bytes_max| RetentionQuery { log: LOG, delete_before: None, bytes_max: Some(bytes_max) };
+    let query = |bytes_max| RetentionQuery {
+        log: LOG,
+        delete_before: None,
+        bytes_max: Some(bytes_max),
+    };
     for bytes_max in (0..25_000).rev().step_by(333) {
-        let Some(start) = fixture.opened.storage.find_retention(query(bytes_max)).unwrap() else { continue };
+        let Some(start) = fixture.opened.storage.find_retention(query(bytes_max)).unwrap() else {
+            continue;
+        };
         assert!(start <= 30, "not settled");
         assert!(bytes_max <= bytes_from(&fixture, start), "{bytes_max}: {start}");
-        assert!(start == 30 || bytes_from(&fixture, start + 1) < bytes_max, "as much as possible goes");
+        assert!(
+            start == 30 || bytes_from(&fixture, start + 1) < bytes_max,
+            "as much as possible goes"
+        );
         fixture.trim(start);
-        let from = LogRead { log: LOG, from: start - 1, until: i64::MAX, bytes_max: 1 };
+        let from = LogRead {
+            log: LOG,
+            from: start - 1,
+            until: i64::MAX,
+            bytes_max: 1,
+        };
         assert_eq!(fixture.opened.storage.read(from), Err(ReadError::Gone));
         assert_eq!(fixture.opened.storage.find_retention(query(bytes_max)).unwrap(), None);
     }
     let before = fixture.opened.storage.usage().segments;
     fixture.settle();
     fixture.settle();
-    assert!(fixture.opened.storage.usage().segments < before, "dead segments are unlinked");
+    assert!(
+        fixture.opened.storage.usage().segments < before,
+        "dead segments are unlinked"
+    );
 }
 
 #[test]
 fn retention_by_time_goes_by_the_largest_timestamp_of_a_chunk() {
-    let options = Options { segment_bytes: 4_000, reserve_bytes: 0, ..Options::default() };
+    let options = Options {
+        segment_bytes: 4_000,
+        reserve_bytes: 0,
+        ..Options::default()
+    };
     let mut fixture = Fixture::new(&options);
     // A producer whose clock is a year ahead, in the fourth chunk.
     for timestamp in [10, 20, 30, 1_000_000, 40, 50] {
@@ -231,7 +349,11 @@ fn retention_by_time_goes_by_the_largest_timestamp_of_a_chunk() {
         fixture.append(1, 100, timestamp - 5);
         fixture.settle();
     }
-    let query = |before| RetentionQuery { log: LOG, delete_before: Some(before), bytes_max: None };
+    let query = |before| RetentionQuery {
+        log: LOG,
+        delete_before: Some(before),
+        bytes_max: None,
+    };
     let due = |before| fixture.opened.storage.find_retention(query(before)).unwrap();
     assert_eq!(due(10), None);
     assert_eq!(due(11), Some(2));
@@ -242,10 +364,21 @@ fn retention_by_time_goes_by_the_largest_timestamp_of_a_chunk() {
 
 #[test]
 fn reading_does_not_copy_what_is_in_memory() {
-    let mut fixture = Fixture::new(&Options { reserve_bytes: 0, ..Options::default() });
+    let mut fixture = Fixture::new(&Options {
+        reserve_bytes: 0,
+        ..Options::default()
+    });
     fixture.append(1, 10_000, 0);
-    let all = LogRead { log: LOG, from: 0, until: 1, bytes_max: 1 };
-    let (one, other) = (fixture.opened.storage.read(all).unwrap(), fixture.opened.storage.read(all).unwrap());
+    let all = LogRead {
+        log: LOG,
+        from: 0,
+        until: 1,
+        bytes_max: 1,
+    };
+    let (one, other) = (
+        fixture.opened.storage.read(all).unwrap(),
+        fixture.opened.storage.read(all).unwrap(),
+    );
     let body = |records: &tidemill_storage::Records| records.chunks().last().unwrap().as_ptr();
     assert_eq!(body(&one), body(&other));
 }

@@ -88,6 +88,17 @@ impl<'a> Crash<'a> {
         self.at
     }
 
+    /// Goes on with what was done to [`Crash::disk`] of [`Loss::Nothing`]: the process died here and was started again, on the same machine. What it had not
+    /// synced may still be lost when the power fails later.
+    #[must_use]
+    pub fn then(&self, more: &'a Trace) -> Self {
+        Self {
+            ops: &more.ops,
+            at: 0,
+            ..self.clone()
+        }
+    }
+
     /// Does one more operation; `None` at the end.
     pub fn step(&mut self) -> Option<&'a Op> {
         let op = self.ops.get(self.at)?;
@@ -142,8 +153,7 @@ impl<'a> Crash<'a> {
                 });
             }
         }
-        let live: BTreeSet<u64> = image.names.values().copied().collect();
-        image.inodes.retain(|inode, _| live.contains(inode));
+        // Files without a name stay: they are small, and their numbers must not be given again.
         SimDisk::with(image.names, self.dirs.clone(), image.inodes)
     }
 }
