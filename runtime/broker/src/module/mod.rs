@@ -250,13 +250,11 @@ impl Modules {
     fn follow(&mut self, ctx: &mut Context<'_>, module: &str) {
         let Self { deployed, tickets } = self;
         let durable = ctx.state.modules.get(module);
-        if deployed
-            .get(module)
-            .is_some_and(|deployed| durable.is_none_or(|durable| durable.id != deployed.id))
+        let is_current = |deployed: &Deployed| durable.is_some_and(|durable| durable.id == deployed.id);
+        if !deployed.get(module).is_none_or(is_current)
+            && let Some(mut ended) = deployed.remove(module)
         {
-            if let Some(mut ended) = deployed.remove(module) {
-                ended.end(ctx, tickets);
-            }
+            ended.end(ctx, tickets);
         }
         if let Some(durable) = durable {
             let deployed = deployed.entry(module.into()).or_insert_with(|| Deployed::new(durable));

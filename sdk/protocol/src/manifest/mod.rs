@@ -52,6 +52,10 @@
 //! [config]
 //! gap-ms = "1800000"
 //! ```
+#![allow(
+    clippy::manual_non_exhaustive,
+    reason = "the private fields are keys that are refused by name"
+)]
 mod check;
 pub mod limits;
 mod quantity;

@@ -268,7 +268,10 @@ fn parse_units(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 }
 
 fn write_units(f: &mut fmt::Formatter<'_>, value: u64, units: &[(&str, u64)], base: &str) -> fmt::Result {
-    match units.iter().find(|(_, scale)| value != 0 && value % scale == 0) {
+    match units
+        .iter()
+        .find(|(_, scale)| value != 0 && value.is_multiple_of(*scale))
+    {
         Some((name, scale)) => write!(f, "{}{name}", value / scale),
         None => write!(f, "{value}{base}"),
     }

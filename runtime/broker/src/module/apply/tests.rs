@@ -105,7 +105,8 @@ fn a_commit_is_one_entry_and_cannot_be_repeated() {
 
 #[test]
 fn whatever_does_not_hold_refuses_all_of_it() {
-    let cases: [(fn(&mut Commit), Refused); 8] = [
+    type Case = (fn(&mut Commit), Refused);
+    let cases: [Case; 8] = [
         (|commit| commit.module = "n".into(), Refused::UnknownModule),
         (|commit| commit.incarnation -= 1, Refused::Fenced),
         (|commit| commit.generation -= 1, Refused::Fenced),
