@@ -3,7 +3,15 @@
 //! A command ends with 0 when it did what it says and 1 otherwise, with one line on standard error that says what to do. Standard output
 //! is for results only, so that every command works in a pipe.
 mod config;
+mod consume;
+mod group;
+mod module;
+mod place;
+mod produce;
+mod record_json;
+mod remote;
 mod serve;
+mod topic;
 
 use std::{
     io::{self, Write},
@@ -31,6 +39,11 @@ enum Command {
     /// Check or show the daemon's configuration.
     #[command(subcommand)]
     Config(config::Command),
+    Topic(topic::Group),
+    Produce(produce::Produce),
+    Consume(consume::Consume),
+    Group(group::Group),
+    Module(module::Group),
     /// Print a completion script for a shell.
     #[command(
         after_help = "Example:\n  tidemill completions bash > ~/.local/share/bash-completion/completions/tidemill"
@@ -71,6 +84,11 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Serve(serve) => serve.run(),
         Command::Config(command) => command.run(),
+        Command::Topic(topic) => topic.run(),
+        Command::Produce(produce) => produce.run(),
+        Command::Consume(consume) => consume.run(),
+        Command::Group(group) => group.run(),
+        Command::Module(module) => module.run(),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "tidemill", &mut script);

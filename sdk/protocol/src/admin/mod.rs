@@ -95,7 +95,7 @@ pub enum Call {
         /// Name of the deployment.
         module: String,
     },
-    /// Remove the module and its state. Its group and committed offsets stay, as with any consumer.
+    /// Remove the module, its state and its committed offsets.
     ModuleDelete {
         /// Name of the deployment.
         module: String,

@@ -1,0 +1,255 @@
+//! `tidemill consume`: records to lines.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufWriter, StdoutLock, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use tidemill_client::{
+    Batch, Client, Committed, Consumer, ConsumerConfig, ConsumerRecord, OffsetReset, TopicPartition,
+};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
+
+use super::Failure;
+use super::place::Place;
+use super::record_json;
+use super::remote::{Remote, block_on, explained};
+
+/// How often it is looked whether the end is reached while nothing comes.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// How long a member without partitions waits for some before `--until-end` is taken for reached.
+const ASSIGNED_WITHIN: Duration = Duration::from_secs(30);
+
+/// Read records and print them, one a line.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  tidemill consume clicks                                      what comes from now on
+  tidemill consume clicks --from earliest --until-end          what there is
+  tidemill consume clicks --from -10 --until-end               the last ten of each partition
+  tidemill consume clicks --from @2013-01-31T12:00:00Z --json | jq .value
+  tidemill consume orders refunds --group billing              as a member of a group, committing as it goes
+
+FROM is earliest, latest, committed, an offset, -COUNT from the end, or @TIME.
+A member of a group commits what it has printed; stopped by SIGINT or SIGTERM it commits and leaves.")]
+pub(super) struct Consume {
+    #[command(flatten)]
+    remote: Remote,
+    /// Topics.
+    #[arg(required = true)]
+    topics: Vec<String>,
+    /// Read as a member of this group, from where the group is.
+    #[arg(long, short, value_name = "ID")]
+    group: Option<String>,
+    /// Where to start; for a group only where it has nothing committed. Default latest, with --until-end earliest.
+    #[arg(long, value_name = "FROM", allow_hyphen_values = true)]
+    from: Option<Place>,
+    /// Only this partition. May be repeated.
+    #[arg(long, short, conflicts_with = "group")]
+    partition: Vec<i32>,
+    /// Stop at the records that are the last when it starts.
+    #[arg(long, short = 'e')]
+    until_end: bool,
+    /// Stop after this many records.
+    #[arg(long, short = 'n', value_name = "COUNT")]
+    max: Option<u64>,
+    /// Do not commit, although in a group.
+    #[arg(long, requires = "group")]
+    no_commit: bool,
+    /// How partitions are shared in the group: uniform or range. Default: the daemon's choice.
+    #[arg(long, requires = "group")]
+    assignor: Option<String>,
+    /// A JSON object for each record.
+    #[arg(long)]
+    json: bool,
+    /// Print the key before the value, with this between.
+    #[arg(long, short = 'K', value_name = "TEXT")]
+    key_separator: Option<String>,
+    /// Print headers before that, as name=value,name=value and a tab.
+    #[arg(long)]
+    headers: bool,
+    /// Print partition, offset and timestamp before that, with tabs.
+    #[arg(long)]
+    positions: bool,
+}
+
+impl Consume {
+    pub(super) fn run(self) -> Result<ExitCode, Failure> {
+        block_on(async {
+            let client = self.remote.connect().await?;
+            let consumed = self.consume(&client).await;
+            client.close().await;
+            consumed.map(|()| ExitCode::SUCCESS)
+        })
+    }
+
+    async fn consume(&self, client: &Client) -> Result<(), Failure> {
+        let mut consumer = client.consumer(self.config()?)?;
+        self.start(client, &mut consumer).await?;
+        let mut reading = Reading {
+            consume: self,
+            out: BufWriter::with_capacity(256 * 1024, io::stdout().lock()),
+            printed: 0,
+            next: BTreeMap::new(),
+            ends: BTreeMap::new(),
+            started: Instant::now(),
+        };
+        let is_whole = reading.run(&mut consumer).await?;
+        let next = std::mem::take(&mut reading.next);
+        drop(reading);
+        if is_whole || self.group.is_none() || self.no_commit {
+            return consumer.close().await.map_err(explained);
+        }
+        // It stopped inside a batch: what was printed is committed, not what was read.
+        consumer.commit_offsets(next).await.map_err(explained)
+    }
+
+    fn config(&self) -> Result<ConsumerConfig, Failure> {
+        let default = if self.until_end { Place::Earliest } else { Place::Latest };
+        let auto_offset_reset = match self.from.unwrap_or(default) {
+            Place::Earliest => OffsetReset::Earliest,
+            Place::Latest => OffsetReset::Latest,
+            Place::Committed => OffsetReset::None,
+            _ if self.group.is_none() => OffsetReset::Earliest,
+            _ => {
+                return Err("a group starts where it is: move it with `tidemill group reset-offsets`, or read without --group".into());
+            }
+        };
+        let max = self.max.and_then(|max| usize::try_from(max).ok()).unwrap_or(usize::MAX);
+        Ok(ConsumerConfig {
+            group_id: self.group.clone(),
+            server_assignor: self.assignor.clone(),
+            auto_offset_reset,
+            auto_commit: Some(Duration::from_secs(1)).filter(|_| !self.no_commit),
+            poll_records_max: max.clamp(1, 1000),
+            fetch_wait_max: Duration::from_millis(500),
+            ..ConsumerConfig::default()
+        })
+    }
+
+    async fn start(&self, client: &Client, consumer: &mut Consumer) -> Result<(), Failure> {
+        let admin = client.admin();
+        let mut places = Vec::new();
+        for name in &self.topics {
+            let topic = admin.describe_topic(name).await.map_err(explained)?;
+            if let Some(missing) = self.partition.iter().find(|number| !(0..topic.partition_count()).contains(number)) {
+                return Err(format!("{name} has no partition {missing}, it has {}", topic.partition_count()).into());
+            }
+            let numbers = topic.partitions.iter().map(|partition| partition.partition);
+            let wanted = numbers.filter(|number| self.partition.is_empty() || self.partition.contains(number));
+            places.extend(wanted.map(|number| TopicPartition::new(name.clone(), number)));
+        }
+        if self.group.is_some() {
+            return consumer.subscribe(self.topics.clone()).map_err(explained);
+        }
+        let default = if self.until_end { Place::Earliest } else { Place::Latest };
+        let from = self.from.unwrap_or(default);
+        let Some(offsets) = from.offsets(&admin, &places).await.map_err(explained)? else {
+            return Err("--from committed needs --group: without a group nothing is committed".into());
+        };
+        consumer.assign(places).await.map_err(explained)?;
+        for (place, offset) in offsets {
+            consumer.seek(&place, offset).map_err(explained)?;
+        }
+        Ok(())
+    }
+
+    fn print(&self, out: &mut impl Write, record: &ConsumerRecord) -> io::Result<()> {
+        if self.json {
+            return writeln!(out, "{}", record_json::to_json(record));
+        }
+        if self.positions {
+            write!(out, "{}\t{}\t{}\t", record.partition, record.offset, record.timestamp)?;
+        }
+        if self.headers {
+            for (index, header) in record.headers.iter().enumerate() {
+                write!(out, "{}{}=", if index == 0 { "" } else { "," }, header.key)?;
+                out.write_all(header.value.as_deref().unwrap_or_default())?;
+            }
+            out.write_all(b"\t")?;
+        }
+        if let Some(separator) = &self.key_separator {
+            out.write_all(record.key.as_deref().unwrap_or_default())?;
+            out.write_all(separator.as_bytes())?;
+        }
+        out.write_all(record.value.as_deref().unwrap_or_default())?;
+        out.write_all(b"\n")
+    }
+}
+
+/// The state of one reading.
+struct Reading<'a> {
+    consume: &'a Consume,
+    out: BufWriter<StdoutLock<'static>>,
+    printed: u64,
+    /// Behind what was printed.
+    next: BTreeMap<TopicPartition, Committed>,
+    /// Where `--until-end` stops, for each partition that was assigned so far.
+    ends: BTreeMap<TopicPartition, i64>,
+    started: Instant,
+}
+
+impl Reading<'_> {
+    /// Prints until there is a reason to stop. Whether the last batch was printed whole.
+    async fn run(&mut self, consumer: &mut Consumer) -> Result<bool, Failure> {
+        let mut interrupted = signal(SignalKind::interrupt())?;
+        let mut terminated = signal(SignalKind::terminate())?;
+        loop {
+            if self.consume.until_end && self.is_at_end(consumer).await? {
+                return Ok(true);
+            }
+            if self.consume.max.is_some_and(|max| max <= self.printed) {
+                return Ok(true);
+            }
+            let batch = tokio::select! {
+                batch = consumer.next() => batch.map_err(explained)?,
+                () = tokio::time::sleep(LOOK), if self.consume.until_end => continue,
+                _ = interrupted.recv() => return Ok(true),
+                _ = terminated.recv() => return Ok(true),
+            };
+            if !self.print(batch)? {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Prints a batch up to the bounds. Whether all of it was printed.
+    fn print(&mut self, batch: Batch) -> Result<bool, Failure> {
+        let end = self.ends.get(&batch.partition).copied().unwrap_or(i64::MAX);
+        let place = batch.partition.clone();
+        let mut is_whole = true;
+        for record in &batch.records {
+            let is_enough = self.consume.max.is_some_and(|max| max <= self.printed);
+            if is_enough {
+                is_whole = false;
+                break;
+            }
+            if end <= record.offset {
+                // Behind the end that was seen at the start; this partition has nothing more to print.
+                break;
+            }
+            self.consume.print(&mut self.out, record)?;
+            self.printed += 1;
+            self.next.insert(place.clone(), Committed::from(record.offset + 1));
+        }
+        self.out.flush()?;
+        Ok(is_whole)
+    }
+
+    async fn is_at_end(&mut self, consumer: &Consumer) -> Result<bool, Failure> {
+        let assigned = consumer.assignment();
+        let new: Vec<_> = assigned.iter().filter(|place| !self.ends.contains_key(place)).cloned().collect();
+        if !new.is_empty() {
+            self.ends.extend(consumer.end_offsets(&new).await.map_err(explained)?);
+        }
+        if assigned.is_empty() {
+            return Ok(ASSIGNED_WITHIN < self.started.elapsed());
+        }
+        let is_done = |place: &TopicPartition| {
+            consumer.position(place).zip(self.ends.get(place)).is_some_and(|(position, end)| *end <= position)
+        };
+        Ok(assigned.iter().all(is_done))
+    }
+}
