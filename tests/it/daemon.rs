@@ -1,7 +1,7 @@
 //! A real daemon in a process of its own, on a fresh directory and free ports; and waiting for things without sleeping blindly.
 use std::{
     fs::File,
-    net::{TcpListener, TcpStream, UdpSocket},
+    net::{TcpListener, UdpSocket},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
@@ -17,6 +17,8 @@ pub struct Daemon {
     child: Option<Child>,
     dir: TempDir,
     port: u16,
+    /// How often the process was started.
+    starts: usize,
     settings: Vec<(String, String)>,
 }
 
@@ -35,7 +37,7 @@ impl Daemon {
             ("GROUPS_CONSUMER_HEARTBEAT_INTERVAL", "200ms"),
         ];
         let settings = defaults.iter().chain(settings).map(|(k, v)| (format!("TIDEMILL_{k}"), (*v).to_owned())).collect();
-        let mut daemon = Daemon { child: None, dir: TempDir::new().unwrap(), port: free_port(), settings };
+        let mut daemon = Daemon { child: None, dir: TempDir::new().unwrap(), port: free_port(), starts: 0, settings };
         daemon.restart();
         daemon
     }
@@ -46,8 +48,8 @@ impl Daemon {
         let log = File::options().create(true).append(true).open(self.log_file()).unwrap();
         let child = self.tidemill().arg("serve").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         self.child = Some(child);
-        let address = self.address();
-        until("the daemon listens", || TcpStream::connect(&address).is_ok() || self.has_exited());
+        self.starts += 1;
+        until("the daemon serves", || self.log().matches(" serving ").count() == self.starts || self.has_exited());
         let exited = self.has_exited();
         assert!(!exited, "the daemon did not start:\n{}", self.log());
     }
@@ -107,10 +109,6 @@ impl Daemon {
         std::fs::read_to_string(self.log_file()).unwrap_or_default()
     }
 
-    pub fn pid(&self) -> u32 {
-        self.child.as_ref().expect("it runs").id()
-    }
-
     fn log_file(&self) -> PathBuf {
         self.dir.path().join("daemon.log")
     }
@@ -166,4 +164,36 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain until {what}");
         std::thread::park_timeout(Duration::from_millis(20));
     }
+}
+
+#[test]
+fn sigterm_drains_and_exits_with_zero() {
+    let mut daemon = Daemon::start();
+    daemon.run(&["topic", "create", "t", "--partitions", "1"]);
+    assert_eq!(daemon.terminate(), Some(0), "{}", daemon.log());
+    daemon.restart();
+    assert!(daemon.run(&["topic", "list"]).contains('t'));
+}
+
+#[test]
+fn what_cannot_start_says_why() {
+    let daemon = Daemon::start();
+    let second = daemon.tidemill().arg("serve").env("TIDEMILL_LISTEN_TCP", "127.0.0.1:0").output().unwrap();
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(!second.status.success() && said.contains(daemon.data_dir().to_str().unwrap()), "a second daemon on the directory: {said}");
+
+    let other = daemon.scratch().join("other");
+    let busy = daemon.tidemill().arg("serve").env("TIDEMILL_DATA_DIR", &other).output().unwrap();
+    let said = String::from_utf8_lossy(&busy.stderr).into_owned();
+    assert!(!busy.status.success() && said.contains(&daemon.address()), "a port in use: {said}");
+
+    let foreign = daemon.scratch().join("foreign");
+    std::fs::create_dir(&foreign).unwrap();
+    std::fs::write(foreign.join("holiday.jpg"), b"not ours").unwrap();
+    let free = format!("127.0.0.1:{}", free_port());
+    let mut command = daemon.tidemill();
+    command.env("TIDEMILL_DATA_DIR", &foreign).env("TIDEMILL_LISTEN_TCP", &free).env("TIDEMILL_LISTEN_QUIC", &free);
+    let refused = command.arg("serve").output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("holiday.jpg"), "a foreign file: {said}");
 }

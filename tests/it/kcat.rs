@@ -1,11 +1,13 @@
 //! Debian's kcat (librdkafka): a client that we did not write, over plain TCP.
 use std::{
-    collections::BTreeSet,
     io::Write,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
 };
 
-use crate::daemon::{Daemon, text, until};
+use crate::{
+    daemon::{Daemon, text, until},
+    member::{Kind, Member, together, until_stable},
+};
 
 /// Whether kcat is here; says so visibly where it is not.
 fn kcat_is_missing(test: &str) -> bool {
@@ -94,55 +96,6 @@ fn kcat_makes_a_topic_by_writing_to_it() {
     assert!(listing.contains("topic \"fresh\" with 4 partitions"), "{listing}");
 }
 
-/// A member of a group as a process, its records in a file.
-struct Member {
-    child: Child,
-    output: std::path::PathBuf,
-}
-
-impl Member {
-    fn join(daemon: &Daemon, group: &str, topic: &str, name: &str) -> Member {
-        let output = daemon.scratch().join(name);
-        let file = std::fs::File::create(&output).unwrap();
-        let child = Command::new("kcat")
-            .args(["-b", &daemon.address(), "-G", group, "-u", "-f", "%p %o %k\n"])
-            .args(["-X", "auto.offset.reset=earliest", "-X", "session.timeout.ms=3000"])
-            .args(["-X", "heartbeat.interval.ms=300", "-X", "auto.commit.interval.ms=200", topic])
-            .stdin(Stdio::null())
-            .stdout(file)
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        Member { child, output }
-    }
-
-    /// (partition, offset) of every record seen.
-    fn seen(&self) -> Vec<(u32, u64)> {
-        let text = std::fs::read_to_string(&self.output).unwrap();
-        let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
-        let place = |line: &str| {
-            let mut words = line.split(' ').map(str::parse::<u64>);
-            (words.next().unwrap().unwrap() as u32, words.next().unwrap().unwrap())
-        };
-        whole.lines().map(place).collect()
-    }
-
-    fn partitions(&self) -> BTreeSet<u32> {
-        self.seen().into_iter().map(|(partition, _)| partition).collect()
-    }
-
-    fn kill(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Drop for Member {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
 #[test]
 fn three_kcat_members_share_a_topic_and_take_over_from_one_that_dies() {
     if kcat_is_missing("three_kcat_members_share_a_topic_and_take_over_from_one_that_dies") {
@@ -151,25 +104,15 @@ fn three_kcat_members_share_a_topic_and_take_over_from_one_that_dies() {
     let daemon = Daemon::start();
     daemon.run(&["topic", "create", "work", "--partitions", "6"]);
     let mut members: Vec<Member> =
-        (0..3).map(|n| Member::join(&daemon, "workers", "work", &format!("member-{n}"))).collect();
-    let described = || daemon.run(&["group", "describe", "workers", "--json"]);
-    until("three members are in the group", || described().matches("\"member_id\"").count() >= 3 || described().matches("memberId").count() >= 3);
+        (0..3).map(|n| Member::join(&daemon, Kind::Kcat, "workers", "work", &n.to_string())).collect();
+    until_stable(&daemon, "workers", 3);
 
     kcat(&daemon, &["-P", "-t", "work", "-K", "="], &lines(0..600));
-    let total = |members: &[Member]| members.iter().map(|m| m.seen().len()).sum::<usize>();
-    until("six hundred records are seen", || total(&members) >= 600);
-    let all: BTreeSet<(u32, u64)> = members.iter().flat_map(Member::seen).collect();
-    assert_eq!(all.len(), 600, "each record at least once");
-
+    until("six hundred records are seen", || together(&members).len() == 600);
     // One dies without a word; its partitions go to the others at the committed offset.
     members[0].kill();
     let lost = members[0].partitions();
     kcat(&daemon, &["-P", "-t", "work", "-K", "="], &lines(600..1200));
-    let of_the_others = |members: &[Member]| -> BTreeSet<(u32, u64)> { members[1..].iter().flat_map(Member::seen).collect() };
-    until("the others see the rest", || {
-        let mut seen = of_the_others(&members);
-        seen.extend(members[0].seen());
-        seen.len() == 1200
-    });
+    until("the rest is seen", || together(&members).len() == 1200);
     assert!(lost.iter().all(|p| members[1..].iter().any(|m| m.partitions().contains(p))), "nobody took over {lost:?}");
 }

@@ -1,6 +1,12 @@
 //! Everything end to end, in one binary: real storage, real sockets, real sandbox, real clients.
-#![allow(clippy::unwrap_used, clippy::print_stderr, clippy::cast_possible_truncation)]
+#![allow(clippy::unwrap_used, clippy::print_stderr, clippy::cast_possible_truncation, unreachable_pub)]
 
+mod bad_actors;
 mod daemon;
+mod delivery;
 mod kcat;
+mod kill;
+mod member;
+mod modules;
+mod reading;
 mod tidy;
