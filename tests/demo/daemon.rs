@@ -30,7 +30,13 @@ impl Daemon {
         let address = format!("127.0.0.1:{port}");
         let started = Instant::now();
         let child = spawn(&dir, &address)?;
-        let mut daemon = Daemon { child, dir, starts: 0, address, startup: Duration::ZERO };
+        let mut daemon = Daemon {
+            child,
+            dir,
+            starts: 0,
+            address,
+            startup: Duration::ZERO,
+        };
         daemon.wait()?;
         daemon.startup = started.elapsed();
         Ok(daemon)
@@ -38,7 +44,12 @@ impl Daemon {
 
     pub async fn client(&self) -> Result<Client> {
         let ca = self.dir.path().join("config/tidemill/ca.pem");
-        Ok(Client::builder().bootstrap(&self.address).ca_file(ca).client_id("demo").connect().await?)
+        Ok(Client::builder()
+            .bootstrap(&self.address)
+            .ca_file(ca)
+            .client_id("demo")
+            .connect()
+            .await?)
     }
 
     /// Deploys a module with the command line, as a person would, and waits until it runs.
@@ -46,7 +57,11 @@ impl Daemon {
         let mut command = tidemill(&self.dir, &self.address)?;
         let output = command.args(["module", "deploy"]).arg(manifest).output()?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        if output.status.success() { Ok(()) } else { Err(said.into()) }
+        if output.status.success() {
+            Ok(())
+        } else {
+            Err(said.into())
+        }
     }
 
     /// SIGKILL.
@@ -68,7 +83,11 @@ impl Daemon {
     pub fn terminate(&mut self) -> Result<()> {
         Command::new("kill").arg(self.child.id().to_string()).status()?;
         let status = self.child.wait()?;
-        if status.success() { Ok(()) } else { Err(format!("the daemon did not stop cleanly: {status}").into()) }
+        if status.success() {
+            Ok(())
+        } else {
+            Err(format!("the daemon did not stop cleanly: {status}").into())
+        }
     }
 
     /// What the command line needs in the environment.
@@ -103,7 +122,11 @@ fn log(dir: &TempDir) -> PathBuf {
 fn spawn(dir: &TempDir, address: &str) -> Result<Child> {
     let log = File::options().create(true).append(true).open(log(dir))?;
     let mut command = tidemill(dir, address)?;
-    command.arg("serve").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    command
+        .arg("serve")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log);
     Ok(command.spawn()?)
 }
 
@@ -114,7 +137,12 @@ fn tidemill(dir: &TempDir, address: &str) -> Result<Command> {
         return Err(format!("{} is missing: run the demo by `cargo xtask demo`", binary.display()).into());
     }
     let mut command = Command::new(binary);
-    command.env("TIDEMILL_DATA_DIR", dir.path().join("data")).env("XDG_CONFIG_HOME", dir.path().join("config"));
-    command.env("TIDEMILL_LISTEN_TCP", address).env("TIDEMILL_LISTEN_QUIC", address).env("TIDEMILL_BROKER", address);
+    command
+        .env("TIDEMILL_DATA_DIR", dir.path().join("data"))
+        .env("XDG_CONFIG_HOME", dir.path().join("config"));
+    command
+        .env("TIDEMILL_LISTEN_TCP", address)
+        .env("TIDEMILL_LISTEN_QUIC", address)
+        .env("TIDEMILL_BROKER", address);
     Ok(command)
 }

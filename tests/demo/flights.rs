@@ -51,7 +51,10 @@ struct Line {
 pub fn read(path: &Path) -> Result<Vec<Flight>, String> {
     let file = File::open(path).map_err(|e| format!("{}: {e}", path.display()))?;
     let mut lines = csv::Reader::from_reader(GzDecoder::new(file));
-    lines.deserialize().map(|line| line.map_err(|e| e.to_string()).and_then(flight)).collect()
+    lines
+        .deserialize()
+        .map(|line| line.map_err(|e| e.to_string()).and_then(flight))
+        .collect()
 }
 
 fn flight(line: Line) -> Result<Flight, String> {
@@ -59,7 +62,12 @@ fn flight(line: Line) -> Result<Flight, String> {
     let leg = format!("{}{} {}>{}", line.carrier, line.flight, line.origin, line.dest);
     let value = serde_json::json!({ "leg": leg, "carrier": line.carrier, "from": line.origin, "to": line.dest });
     let tail = Some(line.tailnum).filter(|tail| !tail.is_empty() && tail != "NA");
-    Ok(Flight { tail, at: hour + line.minute * 60_000, value: value.to_string(), leg })
+    Ok(Flight {
+        tail,
+        at: hour + line.minute * 60_000,
+        value: value.to_string(),
+        leg,
+    })
 }
 
 /// Milliseconds of `2013-01-31T10:00:00Z`; the file is all January 2013.
@@ -81,7 +89,13 @@ pub fn compute(flights: &[Flight]) -> Expected {
             continue;
         };
         let (at, leg) = (flight.at, flight.leg.clone());
-        let fresh = Rotation { key: tail.to_owned(), start: at, end: at, count: 1, events: vec![leg.clone()] };
+        let fresh = Rotation {
+            key: tail.to_owned(),
+            start: at,
+            end: at,
+            count: 1,
+            events: vec![leg.clone()],
+        };
         match open.get_mut(tail) {
             Some(now) if at < now.start - GAP_MS => expected.dead_letters += 1,
             Some(now) if at <= now.end + GAP_MS => {

@@ -2,7 +2,11 @@
 //!
 //! A daemon starts on a fresh directory; flights keyed by aircraft are produced over QUIC; the module turns them into rotations; in the
 //! middle the daemon is killed and started again; in the end the rotations are compared with a plain computation of the same thing.
-#![allow(clippy::print_stdout, unreachable_pub, reason = "a program of one crate that talks to a person")]
+#![allow(
+    clippy::print_stdout,
+    unreachable_pub,
+    reason = "a program of one crate that talks to a person"
+)]
 
 mod daemon;
 mod flights;
@@ -14,7 +18,9 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
-use tidemill_client::{Admin, Client, ConsumerConfig, NewTopic, OffsetReset, Producer, ProducerConfig, Record, TopicPartition};
+use tidemill_client::{
+    Admin, Client, ConsumerConfig, NewTopic, OffsetReset, Producer, ProducerConfig, Record, TopicPartition,
+};
 
 use crate::{
     daemon::Daemon,
@@ -29,13 +35,23 @@ const PATIENCE: Duration = Duration::from_secs(90);
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let keep = std::env::args().any(|arg| arg == "--keep");
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the project").to_path_buf();
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("tests/ is in the project")
+        .to_path_buf();
     let flights = flights::read(&root.join("tests/data/flights-2013-01.csv.gz"))?;
     let expected = flights::compute(&flights);
-    println!("{} flights left New York in January 2013; a plain computation makes {} rotations of them.\n", flights.len(), expected.rotations.len());
+    println!(
+        "{} flights left New York in January 2013; a plain computation makes {} rotations of them.\n",
+        flights.len(),
+        expected.rotations.len()
+    );
 
     let mut daemon = Daemon::start()?;
-    println!("1. A daemon on a fresh directory: {} (ready after {:.0?})", daemon.address, daemon.startup);
+    println!(
+        "1. A daemon on a fresh directory: {} (ready after {:.0?})",
+        daemon.address, daemon.startup
+    );
     let client = daemon.client().await?;
     let admin = client.admin();
     for topic in ["flights", "rotations", "flights.dlq"] {
@@ -43,7 +59,10 @@ async fn main() -> Result<(), Error> {
     }
     let started = Instant::now();
     daemon.deploy(&root.join("tests/demo/module.toml"))?;
-    println!("2. Topics made, the module `rotations` deployed and running ({:.0?})", started.elapsed());
+    println!(
+        "2. Topics made, the module `rotations` deployed and running ({:.0?})",
+        started.elapsed()
+    );
 
     let producer = client.producer(ProducerConfig::default())?;
     let half = flights.len() / 2;
@@ -105,7 +124,10 @@ async fn finish_rotations(producer: &Producer, flights: &[Flight]) -> Result<Del
 /// Reads a topic from its beginning until `wanted` values are there, and a little longer: one too many would be a fault, too.
 async fn consume(client: &Client, topic: &str, wanted: usize) -> Result<Vec<Vec<u8>>, Error> {
     const QUIET: Duration = Duration::from_secs(1);
-    let config = ConsumerConfig { auto_offset_reset: OffsetReset::Earliest, ..ConsumerConfig::default() };
+    let config = ConsumerConfig {
+        auto_offset_reset: OffsetReset::Earliest,
+        ..ConsumerConfig::default()
+    };
     let mut consumer = client.consumer(config)?;
     let partitions = (0..PARTITIONS).map(|p| TopicPartition::new(topic, p));
     consumer.assign(partitions).await?;
@@ -121,8 +143,17 @@ async fn consume(client: &Client, topic: &str, wanted: usize) -> Result<Vec<Vec<
     Ok(values)
 }
 
-async fn verdict(flights: &[Flight], expected: &Expected, found: &[Vec<u8>], dead: usize, admin: &Admin) -> Result<(), Error> {
-    let mut rotations = found.iter().map(|v| serde_json::from_slice(v)).collect::<Result<Vec<Rotation>, _>>()?;
+async fn verdict(
+    flights: &[Flight],
+    expected: &Expected,
+    found: &[Vec<u8>],
+    dead: usize,
+    admin: &Admin,
+) -> Result<(), Error> {
+    let mut rotations = found
+        .iter()
+        .map(|v| serde_json::from_slice(v))
+        .collect::<Result<Vec<Rotation>, _>>()?;
     let mut wanted = expected.rotations.clone();
     rotations.sort();
     wanted.sort();
@@ -130,10 +161,19 @@ async fn verdict(flights: &[Flight], expected: &Expected, found: &[Vec<u8>], dea
         println!("   {}: {}", rotation.key, rotation.events.join(", "));
     }
     let legs: u64 = rotations.iter().map(|r| r.count).sum();
-    println!("\n   {} flights = {legs} legs in {} rotations + {dead} dead letters (no aircraft, or late)", flights.len(), rotations.len());
+    println!(
+        "\n   {} flights = {legs} legs in {} rotations + {dead} dead letters (no aircraft, or late)",
+        flights.len(),
+        rotations.len()
+    );
     if rotations != wanted || dead != expected.dead_letters {
         let status = admin.module_status("rotations").await?;
-        return Err(format!("VERDICT: they differ from the plain computation ({} rotations, {} dead letters)\n{status:#?}", wanted.len(), expected.dead_letters).into());
+        return Err(format!(
+            "VERDICT: they differ from the plain computation ({} rotations, {} dead letters)\n{status:#?}",
+            wanted.len(),
+            expected.dead_letters
+        )
+        .into());
     }
     println!("   VERDICT: equal to the plain computation, record by record. Nothing lost, nothing twice.");
     Ok(())

@@ -10,12 +10,26 @@ use crate::{
 /// A daemon with a bad actor and a decent neighbour.
 fn stage(act: &str, on_poison: &str) -> Daemon {
     let daemon = Daemon::start();
-    for topic in ["wild", "tame", "wild.dlq", "firehose", "team.orders", "team.users", "team.rest"] {
+    for topic in [
+        "wild",
+        "tame",
+        "wild.dlq",
+        "firehose",
+        "team.orders",
+        "team.users",
+        "team.rest",
+    ] {
         daemon.run(&["topic", "create", topic, "--partitions", "1"]);
     }
     deploy(&daemon, "bad-actors", |manifest| {
-        manifest["config"].as_table_mut().unwrap().insert("act".into(), act.into());
-        manifest["dead-letter"].as_table_mut().unwrap().insert("on-poison".into(), on_poison.into());
+        manifest["config"]
+            .as_table_mut()
+            .unwrap()
+            .insert("act".into(), act.into());
+        manifest["dead-letter"]
+            .as_table_mut()
+            .unwrap()
+            .insert("on-poison".into(), on_poison.into());
     });
     deploy(&daemon, "route", |_| {});
     daemon
@@ -23,16 +37,29 @@ fn stage(act: &str, on_poison: &str) -> Daemon {
 
 fn provoke(daemon: &Daemon) {
     // Ten decent records around a bad one, in one batch.
-    let input: String = (0..10).map(|n| if n == 6 { "k6=now\n".to_owned() } else { format!("k{n}=later\n") }).collect();
+    let input: String = (0..10)
+        .map(|n| {
+            if n == 6 {
+                "k6=now\n".to_owned()
+            } else {
+                format!("k{n}=later\n")
+            }
+        })
+        .collect();
     let file = daemon.scratch().join("wild.txt");
     std::fs::write(&file, input).unwrap();
     let mut command = daemon.tidemill();
-    command.args(["produce", "wild", "--key-separator", "="]).stdin(std::fs::File::open(&file).unwrap());
+    command
+        .args(["produce", "wild", "--key-separator", "="])
+        .stdin(std::fs::File::open(&file).unwrap());
     assert!(command.stdout(Stdio::null()).status().unwrap().success());
 }
 
 fn count(daemon: &Daemon, topic: &str) -> usize {
-    daemon.run(&["consume", topic, "--from", "earliest", "--until-end"]).lines().count()
+    daemon
+        .run(&["consume", topic, "--from", "earliest", "--until-end"])
+        .lines()
+        .count()
 }
 
 /// The neighbour does its work, so the daemon lives and its lanes are free.
@@ -46,11 +73,16 @@ fn is_isolated(act: &str, words: &[&str]) {
     let daemon = stage(act, "dead-letter");
     provoke(&daemon);
     the_neighbour_goes_on(&daemon);
-    until("the record is given up and the others pass", || count(&daemon, "wild.dlq") == 1 && count(&daemon, "tame") == 9);
+    until("the record is given up and the others pass", || {
+        count(&daemon, "wild.dlq") == 1 && count(&daemon, "tame") == 9
+    });
     let dead = daemon.run(&["consume", "wild.dlq", "--from", "earliest", "--until-end", "--json"]);
     let logs = daemon.run(&["module", "logs", "bad-actors"]);
     let told = format!("{dead}\n{logs}\n{}", status(&daemon, "bad-actors"));
-    assert!(dead.contains("\"now\""), "the record itself is in the dead-letter topic: {dead}");
+    assert!(
+        dead.contains("\"now\""),
+        "the record itself is in the dead-letter topic: {dead}"
+    );
     for word in words {
         assert!(told.contains(word), "{act}: nothing names {word:?} in\n{told}");
     }
@@ -79,7 +111,11 @@ fn huge_output_is_refused() {
     until("the module is paused or the record given up", || {
         status(&daemon, "bad-actors")["state"] != "running" || count(&daemon, "wild.dlq") == 1
     });
-    let told = format!("{}{}", status(&daemon, "bad-actors"), daemon.run(&["module", "logs", "bad-actors"]));
+    let told = format!(
+        "{}{}",
+        status(&daemon, "bad-actors"),
+        daemon.run(&["module", "logs", "bad-actors"])
+    );
     assert!(told.contains("limits.output-bytes"), "{told}");
 }
 
@@ -109,7 +145,9 @@ fn pauses(act: &str, words: &[&str]) {
     let daemon = stage(act, "dead-letter");
     provoke(&daemon);
     the_neighbour_goes_on(&daemon);
-    until("the module pauses", || status(&daemon, "bad-actors")["state"] == "paused" || status(&daemon, "bad-actors")["state"] == "failed");
+    until("the module pauses", || {
+        status(&daemon, "bad-actors")["state"] == "paused" || status(&daemon, "bad-actors")["state"] == "failed"
+    });
     assert_eq!(count(&daemon, "tame"), 0, "nothing of the batch was committed");
     let told = status(&daemon, "bad-actors").to_string();
     for word in words {
@@ -137,20 +175,35 @@ fn with_on_poison_stop_the_module_pauses_at_the_record() {
     let daemon = stage("panic", "stop");
     provoke(&daemon);
     the_neighbour_goes_on(&daemon);
-    until("the module pauses", || status(&daemon, "bad-actors")["state"] != "running");
+    until("the module pauses", || {
+        status(&daemon, "bad-actors")["state"] != "running"
+    });
     assert_eq!(count(&daemon, "wild.dlq"), 0);
 }
 
 #[test]
 fn a_component_of_the_wrong_world_is_refused_at_deploy() {
     let daemon = Daemon::start();
-    let wasm = concat!(env!("CARGO_MANIFEST_DIR"), "/../guest-examples/target/wasm32-wasip2/release/wrong-world.wasm");
+    let wasm = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../guest-examples/target/wasm32-wasip2/release/wrong-world.wasm"
+    );
     let manifest = daemon.scratch().join("wrong.toml");
-    let text = format!("[module]\nname = \"wrong\"\nversion = \"1\"\ncomponent = \"{wasm}\"\n[[input]]\ntopic = \"wild\"\n");
+    let text =
+        format!("[module]\nname = \"wrong\"\nversion = \"1\"\ncomponent = \"{wasm}\"\n[[input]]\ntopic = \"wild\"\n");
     std::fs::write(&manifest, text).unwrap();
-    let output = daemon.tidemill().args(["module", "deploy", manifest.to_str().unwrap()]).output().unwrap();
+    let output = daemon
+        .tidemill()
+        .args(["module", "deploy", manifest.to_str().unwrap()])
+        .output()
+        .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success());
     assert!(said.contains("tidemill:processor/handler"), "{said}");
-    assert!(daemon.run(&["module", "list"]).lines().all(|line| !line.contains("wrong")));
+    assert!(
+        daemon
+            .run(&["module", "list"])
+            .lines()
+            .all(|line| !line.contains("wrong"))
+    );
 }

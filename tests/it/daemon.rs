@@ -36,8 +36,18 @@ impl Daemon {
             ("GROUPS_CONSUMER_SESSION_TIMEOUT", "3s"),
             ("GROUPS_CONSUMER_HEARTBEAT_INTERVAL", "200ms"),
         ];
-        let settings = defaults.iter().chain(settings).map(|(k, v)| (format!("TIDEMILL_{k}"), (*v).to_owned())).collect();
-        let mut daemon = Daemon { child: None, dir: TempDir::new().unwrap(), port: free_port(), starts: 0, settings };
+        let settings = defaults
+            .iter()
+            .chain(settings)
+            .map(|(k, v)| (format!("TIDEMILL_{k}"), (*v).to_owned()))
+            .collect();
+        let mut daemon = Daemon {
+            child: None,
+            dir: TempDir::new().unwrap(),
+            port: free_port(),
+            starts: 0,
+            settings,
+        };
         daemon.restart();
         daemon
     }
@@ -46,10 +56,19 @@ impl Daemon {
     pub fn restart(&mut self) {
         assert!(self.child.is_none(), "it runs already");
         let log = File::options().create(true).append(true).open(self.log_file()).unwrap();
-        let child = self.tidemill().arg("serve").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let child = self
+            .tidemill()
+            .arg("serve")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
         self.child = Some(child);
         self.starts += 1;
-        until("the daemon serves", || self.log().matches(" serving ").count() == self.starts || self.has_exited());
+        until("the daemon serves", || {
+            self.log().matches(" serving ").count() == self.starts || self.has_exited()
+        });
         let exited = self.has_exited();
         assert!(!exited, "the daemon did not start:\n{}", self.log());
     }
@@ -114,7 +133,9 @@ impl Daemon {
     }
 
     fn has_exited(&mut self) -> bool {
-        self.child.as_mut().is_none_or(|child| child.try_wait().unwrap().is_some())
+        self.child
+            .as_mut()
+            .is_none_or(|child| child.try_wait().unwrap().is_some())
     }
 }
 
@@ -134,7 +155,11 @@ impl Drop for Daemon {
 pub fn binary() -> PathBuf {
     let me = std::env::current_exe().unwrap();
     let path = me.ancestors().nth(2).unwrap().join("tidemill");
-    assert!(path.exists(), "{} is missing: run `cargo build --workspace --bins`, as `cargo xtask test` does", path.display());
+    assert!(
+        path.exists(),
+        "{} is missing: run `cargo build --workspace --bins`, as `cargo xtask test` does",
+        path.display()
+    );
     path
 }
 
@@ -152,7 +177,10 @@ pub fn free_port() -> u16 {
 
 /// Standard output of a process that succeeded.
 pub fn text(output: &Output, what: &str) -> String {
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (out, err) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
     assert!(output.status.success(), "{what}: {}\n{out}\n{err}", output.status);
     out.into_owned()
 }
@@ -178,22 +206,44 @@ fn sigterm_drains_and_exits_with_zero() {
 #[test]
 fn what_cannot_start_says_why() {
     let daemon = Daemon::start();
-    let second = daemon.tidemill().arg("serve").env("TIDEMILL_LISTEN_TCP", "127.0.0.1:0").output().unwrap();
+    let second = daemon
+        .tidemill()
+        .arg("serve")
+        .env("TIDEMILL_LISTEN_TCP", "127.0.0.1:0")
+        .output()
+        .unwrap();
     let said = String::from_utf8_lossy(&second.stderr).into_owned();
-    assert!(!second.status.success() && said.contains(daemon.data_dir().to_str().unwrap()), "a second daemon on the directory: {said}");
+    assert!(
+        !second.status.success() && said.contains(daemon.data_dir().to_str().unwrap()),
+        "a second daemon on the directory: {said}"
+    );
 
     let other = daemon.scratch().join("other");
-    let busy = daemon.tidemill().arg("serve").env("TIDEMILL_DATA_DIR", &other).output().unwrap();
+    let busy = daemon
+        .tidemill()
+        .arg("serve")
+        .env("TIDEMILL_DATA_DIR", &other)
+        .output()
+        .unwrap();
     let said = String::from_utf8_lossy(&busy.stderr).into_owned();
-    assert!(!busy.status.success() && said.contains(&daemon.address()), "a port in use: {said}");
+    assert!(
+        !busy.status.success() && said.contains(&daemon.address()),
+        "a port in use: {said}"
+    );
 
     let foreign = daemon.scratch().join("foreign");
     std::fs::create_dir(&foreign).unwrap();
     std::fs::write(foreign.join("holiday.jpg"), b"not ours").unwrap();
     let free = format!("127.0.0.1:{}", free_port());
     let mut command = daemon.tidemill();
-    command.env("TIDEMILL_DATA_DIR", &foreign).env("TIDEMILL_LISTEN_TCP", &free).env("TIDEMILL_LISTEN_QUIC", &free);
+    command
+        .env("TIDEMILL_DATA_DIR", &foreign)
+        .env("TIDEMILL_LISTEN_TCP", &free)
+        .env("TIDEMILL_LISTEN_QUIC", &free);
     let refused = command.arg("serve").output().unwrap();
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(!refused.status.success() && said.contains("holiday.jpg"), "a foreign file: {said}");
+    assert!(
+        !refused.status.success() && said.contains("holiday.jpg"),
+        "a foreign file: {said}"
+    );
 }

@@ -40,7 +40,11 @@ async fn counts(daemon: &Daemon) -> BTreeMap<u32, usize> {
 }
 
 fn each_batch_alone(config: ProducerConfig) -> ProducerConfig {
-    ProducerConfig { linger: std::time::Duration::ZERO, in_flight_max: 1, ..config }
+    ProducerConfig {
+        linger: std::time::Duration::ZERO,
+        in_flight_max: 1,
+        ..config
+    }
 }
 
 #[tokio::test]
@@ -58,7 +62,11 @@ async fn retries_without_idempotence_repeat_and_never_lose() {
     let faults = Arc::new(LoseNth::new(ApiKey::Produce, [5], [3, 7, 20]));
     let counts = send(&daemon, each_batch_alone(ProducerConfig::at_least_once()), faults).await;
     assert!(counts.values().all(|n| *n >= 1), "none lost: {counts:?}");
-    assert_eq!(counts.values().filter(|n| **n == 2).count(), 3, "repeated where the response was lost: {counts:?}");
+    assert_eq!(
+        counts.values().filter(|n| **n == 2).count(),
+        3,
+        "repeated where the response was lost: {counts:?}"
+    );
 }
 
 #[tokio::test]
@@ -86,7 +94,10 @@ async fn the_default_keeps_order_with_five_batches_in_flight_over_a_restart() {
         delivery.await.unwrap();
     }
     let text = daemon.run(&["consume", "t", "--from", "earliest", "--until-end"]);
-    assert_eq!(text.lines().map(|l| l.parse().unwrap()).collect::<Vec<u32>>(), (0..RECORDS).collect::<Vec<_>>());
+    assert_eq!(
+        text.lines().map(|l| l.parse().unwrap()).collect::<Vec<u32>>(),
+        (0..RECORDS).collect::<Vec<_>>()
+    );
 }
 
 /// When a reader commits.
@@ -121,7 +132,9 @@ async fn read_with_a_crash(daemon: &Daemon, commit: Commit) -> BTreeMap<u32, usi
         }
         let mut crashed = false;
         for record in batch {
-            let n: u32 = String::from_utf8_lossy(record.value.as_deref().unwrap()).parse().unwrap();
+            let n: u32 = String::from_utf8_lossy(record.value.as_deref().unwrap())
+                .parse()
+                .unwrap();
             if crash_at == Some(n) {
                 crashed = true;
                 break;
@@ -156,7 +169,14 @@ async fn commit_before_processing_loses_on_a_crash() {
     readable(&daemon).await;
     let processed = read_with_a_crash(&daemon, Commit::BeforeProcessing).await;
     assert!(processed.values().all(|n| *n <= 1), "{processed:?}");
-    assert_eq!(processed.iter().filter(|(_, n)| **n == 0).map(|(k, _)| *k).collect::<Vec<_>>(), [15, 16, 17, 18, 19]);
+    assert_eq!(
+        processed
+            .iter()
+            .filter(|(_, n)| **n == 0)
+            .map(|(k, _)| *k)
+            .collect::<Vec<_>>(),
+        [15, 16, 17, 18, 19]
+    );
 }
 
 #[tokio::test]
@@ -165,5 +185,12 @@ async fn commit_after_processing_repeats_on_a_crash() {
     readable(&daemon).await;
     let processed = read_with_a_crash(&daemon, Commit::AfterProcessing).await;
     assert!(processed.values().all(|n| *n >= 1), "{processed:?}");
-    assert_eq!(processed.iter().filter(|(_, n)| **n == 2).map(|(k, _)| *k).collect::<Vec<_>>(), [10, 11, 12, 13, 14]);
+    assert_eq!(
+        processed
+            .iter()
+            .filter(|(_, n)| **n == 2)
+            .map(|(k, _)| *k)
+            .collect::<Vec<_>>(),
+        [10, 11, 12, 13, 14]
+    );
 }

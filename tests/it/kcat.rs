@@ -32,7 +32,9 @@ fn kcat(daemon: &Daemon, args: &[&str], input: &str) -> String {
 }
 
 fn lines(range: std::ops::Range<u32>) -> String {
-    range.map(|n| format!("key-{n}=value {n} of a text that repeats and repeats itself\n")).collect()
+    range
+        .map(|n| format!("key-{n}=value {n} of a text that repeats and repeats itself\n"))
+        .collect()
 }
 
 #[test]
@@ -65,7 +67,11 @@ fn kcat_reads_what_kcat_wrote_with_every_compression() {
     daemon.kill();
     daemon.restart();
     for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
-        assert_eq!(read(&daemon, &format!("zipped-{codec}")), input, "{codec} after kill -9");
+        assert_eq!(
+            read(&daemon, &format!("zipped-{codec}")),
+            input,
+            "{codec} after kill -9"
+        );
     }
 }
 
@@ -103,8 +109,9 @@ fn three_kcat_members_share_a_topic_and_take_over_from_one_that_dies() {
     }
     let daemon = Daemon::start();
     daemon.run(&["topic", "create", "work", "--partitions", "6"]);
-    let mut members: Vec<Member> =
-        (0..3).map(|n| Member::join(&daemon, Kind::Kcat, "workers", "work", &n.to_string())).collect();
+    let mut members: Vec<Member> = (0..3)
+        .map(|n| Member::join(&daemon, Kind::Kcat, "workers", "work", &n.to_string()))
+        .collect();
     until_stable(&daemon, "workers", 3);
 
     kcat(&daemon, &["-P", "-t", "work", "-K", "="], &lines(0..600));
@@ -114,5 +121,9 @@ fn three_kcat_members_share_a_topic_and_take_over_from_one_that_dies() {
     let lost = members[0].partitions();
     kcat(&daemon, &["-P", "-t", "work", "-K", "="], &lines(600..1200));
     until("the rest is seen", || together(&members).len() == 1200);
-    assert!(lost.iter().all(|p| members[1..].iter().any(|m| m.partitions().contains(p))), "nobody took over {lost:?}");
+    assert!(
+        lost.iter()
+            .all(|p| members[1..].iter().any(|m| m.partitions().contains(p))),
+        "nobody took over {lost:?}"
+    );
 }

@@ -22,7 +22,12 @@ const KEYS: u64 = 12;
 const MINUTE: i64 = 60_000;
 
 async fn client(daemon: &Daemon) -> Client {
-    Client::builder().bootstrap(&daemon.address()).ca_file(daemon.ca_file()).connect().await.unwrap()
+    Client::builder()
+        .bootstrap(&daemon.address())
+        .ca_file(daemon.ca_file())
+        .connect()
+        .await
+        .unwrap()
 }
 
 /// Record `n`: a key, and an event time that leaves a pause of an hour every seventh time.
@@ -57,7 +62,13 @@ fn fold(records: &[(String, i64, String)]) -> Vec<Session> {
                 session.events.push(event.clone());
             }
             _ => {
-                let fresh = Session { key: key.clone(), start: *at, end: *at, count: 1, events: vec![event.clone()] };
+                let fresh = Session {
+                    key: key.clone(),
+                    start: *at,
+                    end: *at,
+                    count: 1,
+                    events: vec![event.clone()],
+                };
                 closed.extend(open.insert(key, fresh));
             }
         }
@@ -112,7 +123,10 @@ async fn kill_nine_at_random_moments_loses_and_repeats_nothing() {
         }
     }
     stop.store(true, Ordering::Relaxed);
-    let sent = tokio::time::timeout(PATIENCE, writer).await.expect("the writer ends").unwrap();
+    let sent = tokio::time::timeout(PATIENCE, writer)
+        .await
+        .expect("the writer ends")
+        .unwrap();
 
     // The log holds every acknowledged record once.
     let log = read_all(&daemon, "clicks").await;
@@ -124,18 +138,34 @@ async fn kill_nine_at_random_moments_loses_and_repeats_nothing() {
     // Outputs, and the state that the tombstones brought to light, are the fold of the inputs.
     let inputs: Vec<(String, i64, String)> = log
         .into_iter()
-        .filter_map(|(key, at, value)| value.map(|v| (key, at, v.trim_start_matches("{\"event\":\"").trim_end_matches("\"}").to_owned())))
+        .filter_map(|(key, at, value)| {
+            value.map(|v| {
+                (
+                    key,
+                    at,
+                    v.trim_start_matches("{\"event\":\"").trim_end_matches("\"}").to_owned(),
+                )
+            })
+        })
         .collect();
     let expected = fold(&inputs);
     let deadline = Instant::now() + PATIENCE;
     loop {
         let sessions = read_all(&daemon, "sessions").await;
-        let mut found: Vec<Session> = sessions.iter().map(|(_, _, v)| serde_json::from_str(v.as_ref().unwrap()).unwrap()).collect();
+        let mut found: Vec<Session> = sessions
+            .iter()
+            .map(|(_, _, v)| serde_json::from_str(v.as_ref().unwrap()).unwrap())
+            .collect();
         found.sort();
         if found == expected {
             break;
         }
-        assert!(found.len() < expected.len() && Instant::now() < deadline, "{} sessions, expected {}", found.len(), expected.len());
+        assert!(
+            found.len() < expected.len() && Instant::now() < deadline,
+            "{} sessions, expected {}",
+            found.len(),
+            expected.len()
+        );
     }
 
     // The consumer that was there all the time has seen every output, and offsets without a hole.
@@ -153,13 +183,19 @@ async fn kill_nine_at_random_moments_loses_and_repeats_nothing() {
 
 /// Produces numbered records until told to stop, then a tombstone for each key; how many were acknowledged: all of them.
 async fn write(client: Client, stop: Arc<AtomicBool>) -> u64 {
-    let config = ProducerConfig { delivery_timeout: Duration::from_secs(600), ..ProducerConfig::default() };
+    let config = ProducerConfig {
+        delivery_timeout: Duration::from_secs(600),
+        ..ProducerConfig::default()
+    };
     let producer = client.producer(config).unwrap();
     let mut n = 0;
     let mut deliveries = Vec::new();
     while !stop.load(Ordering::Relaxed) {
         for _ in 0..20 {
-            let record = Record::to("clicks").key(key(n)).value(format!("{{\"event\":\"{n}\"}}")).timestamp(time(n));
+            let record = Record::to("clicks")
+                .key(key(n))
+                .value(format!("{{\"event\":\"{n}\"}}"))
+                .timestamp(time(n));
             deliveries.push(producer.enqueue(record).await.unwrap());
             n += 1;
         }
@@ -188,8 +224,14 @@ async fn follow(client: Client, read: Arc<Mutex<BTreeMap<(i32, i64), Session>>>)
         let Ok(batch) = consumer.next().await else { continue };
         for record in batch {
             let session: Session = serde_json::from_slice(record.value.as_deref().unwrap()).unwrap();
-            let again = read.lock().unwrap().insert((record.partition, record.offset), session.clone());
-            assert!(again.is_none_or(|before| before == session), "an offset changed its record");
+            let again = read
+                .lock()
+                .unwrap()
+                .insert((record.partition, record.offset), session.clone());
+            assert!(
+                again.is_none_or(|before| before == session),
+                "an offset changed its record"
+            );
         }
         let _ = consumer.commit().await;
     }
@@ -198,7 +240,10 @@ async fn follow(client: Client, read: Arc<Mutex<BTreeMap<(i32, i64), Session>>>)
 /// (key, timestamp, value) of everything in a topic now, in order within each partition.
 async fn read_all(daemon: &Daemon, topic: &str) -> Vec<(String, i64, Option<String>)> {
     let client = client(daemon).await;
-    let config = ConsumerConfig { auto_offset_reset: OffsetReset::Earliest, ..ConsumerConfig::default() };
+    let config = ConsumerConfig {
+        auto_offset_reset: OffsetReset::Earliest,
+        ..ConsumerConfig::default()
+    };
     let mut consumer = client.consumer(config).unwrap();
     let partitions: Vec<TopicPartition> = (0..PARTITIONS).map(|p| TopicPartition::new(topic, p)).collect();
     let ends = consumer.end_offsets(&partitions).await.unwrap();
@@ -206,13 +251,20 @@ async fn read_all(daemon: &Daemon, topic: &str) -> Vec<(String, i64, Option<Stri
     let mut records = Vec::new();
     let mut next: BTreeMap<TopicPartition, i64> = ends.keys().map(|p| (p.clone(), 0)).collect();
     while next.iter().any(|(partition, at)| *at < ends[partition]) {
-        let batch = tokio::time::timeout(PATIENCE, consumer.next()).await.expect("records come").unwrap();
+        let batch = tokio::time::timeout(PATIENCE, consumer.next())
+            .await
+            .expect("records come")
+            .unwrap();
         let partition = batch.partition.clone();
         for record in batch {
             assert_eq!(record.offset, next[&partition], "{partition}: a hole or a repeat");
             *next.get_mut(&partition).unwrap() += 1;
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-            records.push((text(record.key.as_deref().unwrap()), record.timestamp, record.value.as_deref().map(text)));
+            records.push((
+                text(record.key.as_deref().unwrap()),
+                record.timestamp,
+                record.value.as_deref().map(text),
+            ));
         }
     }
     records

@@ -1,5 +1,10 @@
 //! Everything end to end, in one binary: real storage, real sockets, real sandbox, real clients.
-#![allow(clippy::unwrap_used, clippy::print_stderr, clippy::cast_possible_truncation, unreachable_pub)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::cast_possible_truncation,
+    unreachable_pub
+)]
 
 mod bad_actors;
 mod daemon;

@@ -54,7 +54,13 @@ impl Member {
                     .args(["-b", &daemon.address(), "-G", group, "-u"])
                     .args(["-f", r#"{"partition":%p,"offset":%o,"key":"%k"}\n"#])
                     .args(["-X", "auto.offset.reset=earliest", "-X", "session.timeout.ms=3000"])
-                    .args(["-X", "heartbeat.interval.ms=300", "-X", "auto.commit.interval.ms=200", topic]);
+                    .args([
+                        "-X",
+                        "heartbeat.interval.ms=300",
+                        "-X",
+                        "auto.commit.interval.ms=200",
+                        topic,
+                    ]);
                 command
             }
             Kind::Sdk => {
@@ -64,7 +70,12 @@ impl Member {
             }
         };
         let errors = fs::File::create(output.with_extension("err")).unwrap();
-        let child = command.stdin(Stdio::null()).stdout(file).stderr(errors).spawn().unwrap();
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(file)
+            .stderr(errors)
+            .spawn()
+            .unwrap();
         Member { child, output }
     }
 
@@ -98,7 +109,10 @@ impl Drop for Member {
     fn drop(&mut self) {
         self.kill();
         if std::thread::panicking() {
-            eprintln!("--- a member said: {}", fs::read_to_string(self.output.with_extension("err")).unwrap_or_default());
+            eprintln!(
+                "--- a member said: {}",
+                fs::read_to_string(self.output.with_extension("err")).unwrap_or_default()
+            );
         }
     }
 }
@@ -114,9 +128,15 @@ pub fn produce(daemon: &Daemon, topic: &str, keys: impl IntoIterator<Item = Stri
     let file = daemon.scratch().join("input.txt");
     fs::write(&file, input).unwrap();
     let mut command = daemon.tidemill();
-    command.args(["produce", topic, "--key-separator", "="]).stdin(fs::File::open(&file).unwrap());
+    command
+        .args(["produce", topic, "--key-separator", "="])
+        .stdin(fs::File::open(&file).unwrap());
     let output = command.output().unwrap();
-    assert!(output.status.success(), "produce: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "produce: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 /// Produces one record to each partition, `rounds` times, so that whoever owns a partition shows it.
@@ -126,15 +146,30 @@ pub fn produce_everywhere(daemon: &Daemon, topic: &str, partitions: i32, rounds:
         let file = daemon.scratch().join("input.txt");
         fs::write(&file, input).unwrap();
         let mut command = daemon.tidemill();
-        command.args(["produce", topic, "--key-separator", "=", "--partition", &partition.to_string()]);
+        command.args([
+            "produce",
+            topic,
+            "--key-separator",
+            "=",
+            "--partition",
+            &partition.to_string(),
+        ]);
         let output = command.stdin(fs::File::open(&file).unwrap()).output().unwrap();
-        assert!(output.status.success(), "produce: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "produce: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
 }
 
 /// What `group describe` says; null while there is no such group.
 pub fn describe(daemon: &Daemon, group: &str) -> serde_json::Value {
-    let output = daemon.tidemill().args(["group", "describe", group, "--json"]).output().unwrap();
+    let output = daemon
+        .tidemill()
+        .args(["group", "describe", group, "--json"])
+        .output()
+        .unwrap();
     serde_json::from_slice(&output.stdout).unwrap_or_default()
 }
 
@@ -143,7 +178,10 @@ pub fn until_stable(daemon: &Daemon, group: &str, members: usize) {
     until(&format!("{group} is stable with {members} members"), || {
         let described = describe(daemon, group);
         let found = described["members"].as_array().map_or(0, Vec::len);
-        found == members && described["state"].as_str().is_some_and(|state| state.eq_ignore_ascii_case("stable"))
+        found == members
+            && described["state"]
+                .as_str()
+                .is_some_and(|state| state.eq_ignore_ascii_case("stable"))
     });
 }
 

@@ -10,9 +10,15 @@ use crate::{
 
 /// A guest example's folder.
 fn example(name: &str) -> PathBuf {
-    let examples = PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("guest-examples");
+    let examples = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .join("guest-examples");
     let built = examples.join("target/wasm32-wasip2/release/route.wasm");
-    assert!(built.exists(), "the guest examples are not built: run `cargo xtask guests`, as `cargo xtask test` does");
+    assert!(
+        built.exists(),
+        "the guest examples are not built: run `cargo xtask guests`, as `cargo xtask test` does"
+    );
     examples.join(name)
 }
 
@@ -21,9 +27,14 @@ pub fn deploy(daemon: &Daemon, name: &str, change: impl Fn(&mut toml::Table)) {
     let folder = example(name);
     let mut manifest: toml::Table = fs::read_to_string(folder.join("module.toml")).unwrap().parse().unwrap();
     let component = folder.join(manifest["module"]["component"].as_str().unwrap());
-    manifest["module"].as_table_mut().unwrap().insert("component".into(), component.to_string_lossy().into_owned().into());
+    manifest["module"]
+        .as_table_mut()
+        .unwrap()
+        .insert("component".into(), component.to_string_lossy().into_owned().into());
     change(&mut manifest);
-    let path = daemon.scratch().join(format!("{}.toml", manifest["module"]["name"].as_str().unwrap()));
+    let path = daemon
+        .scratch()
+        .join(format!("{}.toml", manifest["module"]["name"].as_str().unwrap()));
     fs::write(&path, manifest.to_string()).unwrap();
     daemon.run(&["module", "deploy", path.to_str().unwrap()]);
 }
@@ -34,7 +45,9 @@ pub fn status(daemon: &Daemon, module: &str) -> Value {
 
 /// Waits until every task of a module has read everything there is.
 pub fn until_caught_up(daemon: &Daemon, module: &str, records: u64) {
-    until(&format!("{module} has caught up"), || status(daemon, module)["counters"]["records_in"].as_u64() >= Some(records));
+    until(&format!("{module} has caught up"), || {
+        status(daemon, module)["counters"]["records_in"].as_u64() >= Some(records)
+    });
 }
 
 fn consume(daemon: &Daemon, topic: &str) -> Vec<Value> {
@@ -53,7 +66,8 @@ fn every_example_has_a_valid_manifest_and_a_readme() {
     for name in ["redact", "route", "sessionize", "bad-actors"] {
         let folder = example(name);
         let text = fs::read_to_string(folder.join("module.toml")).unwrap();
-        let manifest: tidemill_protocol::manifest::Manifest = toml::from_str(&text).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let manifest: tidemill_protocol::manifest::Manifest =
+            toml::from_str(&text).unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!(manifest.module.name, name);
         assert!(folder.join("README.md").exists(), "{name} has no README.md");
     }
@@ -64,14 +78,29 @@ fn route_forwards_by_key_prefix() {
     let daemon = Daemon::start();
     create(&daemon, &["firehose", "team.orders", "team.users", "team.rest"], 2);
     deploy(&daemon, "route", |_| {});
-    produce(&daemon, "firehose", (0..300).map(|n| format!("{}.{n}", ["orders", "users", "weather"][n % 3])));
+    produce(
+        &daemon,
+        "firehose",
+        (0..300).map(|n| format!("{}.{n}", ["orders", "users", "weather"][n % 3])),
+    );
     until("everything is routed", || {
-        ["team.orders", "team.users", "team.rest"].iter().map(|t| consume(&daemon, t).len()).sum::<usize>() == 300
+        ["team.orders", "team.users", "team.rest"]
+            .iter()
+            .map(|t| consume(&daemon, t).len())
+            .sum::<usize>()
+            == 300
     });
-    for (topic, prefix) in [("team.orders", "orders."), ("team.users", "users."), ("team.rest", "weather.")] {
+    for (topic, prefix) in [
+        ("team.orders", "orders."),
+        ("team.users", "users."),
+        ("team.rest", "weather."),
+    ] {
         let records = consume(&daemon, topic);
         assert_eq!(records.len(), 100);
-        assert!(records.iter().all(|r| r["key"].as_str().unwrap().starts_with(prefix)), "{topic}");
+        assert!(
+            records.iter().all(|r| r["key"].as_str().unwrap().starts_with(prefix)),
+            "{topic}"
+        );
     }
 }
 
@@ -81,9 +110,15 @@ fn redact_masks_and_gives_up_on_what_is_not_json() {
     create(&daemon, &["events", "events.redacted", "events.dlq"], 1);
     deploy(&daemon, "redact", |_| {});
     let input = daemon.scratch().join("events.txt");
-    fs::write(&input, "a={\"user\":\"ann@example.org\"}\nb=not json\nc={\"card\":\"4111111111111111\"}\n").unwrap();
+    fs::write(
+        &input,
+        "a={\"user\":\"ann@example.org\"}\nb=not json\nc={\"card\":\"4111111111111111\"}\n",
+    )
+    .unwrap();
     let mut command = daemon.tidemill();
-    command.args(["produce", "events", "--key-separator", "="]).stdin(fs::File::open(&input).unwrap());
+    command
+        .args(["produce", "events", "--key-separator", "="])
+        .stdin(fs::File::open(&input).unwrap());
     assert!(command.status().unwrap().success());
     until("two are redacted and one is given up", || {
         consume(&daemon, "events.redacted").len() == 2 && consume(&daemon, "events.dlq").len() == 1
@@ -95,7 +130,10 @@ fn redact_masks_and_gives_up_on_what_is_not_json() {
     assert_eq!(dead["value"], "not json");
     let headers = dead["headers"].to_string();
     for word in ["bad-json", "events", "redact"] {
-        assert!(headers.contains(word), "the dead letter says where it comes from and why: {headers}");
+        assert!(
+            headers.contains(word),
+            "the dead letter says where it comes from and why: {headers}"
+        );
     }
 }
 
@@ -108,10 +146,15 @@ fn sessionize_keeps_its_state_over_a_crash() {
         let input = daemon.scratch().join("clicks.txt");
         fs::write(&input, lines).unwrap();
         let mut command = daemon.tidemill();
-        command.args(["produce", "clicks", "--key-separator", "="]).stdin(fs::File::open(&input).unwrap());
+        command
+            .args(["produce", "clicks", "--key-separator", "="])
+            .stdin(fs::File::open(&input).unwrap());
         assert!(command.status().unwrap().success());
     };
-    click(&daemon, "ann={\"event\":\"logged in\"}\nbob={\"event\":\"logged in\"}\nann={\"event\":\"opened messages\"}\n");
+    click(
+        &daemon,
+        "ann={\"event\":\"logged in\"}\nbob={\"event\":\"logged in\"}\nann={\"event\":\"opened messages\"}\n",
+    );
     until_caught_up(&daemon, "sessionize", 3);
     daemon.kill();
     daemon.restart();
@@ -120,11 +163,16 @@ fn sessionize_keeps_its_state_over_a_crash() {
     let mut command = daemon.tidemill();
     let input = daemon.scratch().join("end.txt");
     fs::write(&input, "ann=\n").unwrap();
-    command.args(["produce", "clicks", "--key-separator", "=", "--null-value", ""]).stdin(fs::File::open(&input).unwrap());
+    command
+        .args(["produce", "clicks", "--key-separator", "=", "--null-value", ""])
+        .stdin(fs::File::open(&input).unwrap());
     assert!(command.status().unwrap().success());
     until("the session is sent", || consume(&daemon, "sessions").len() == 1);
     let session: Value = serde_json::from_str(consume(&daemon, "sessions")[0]["value"].as_str().unwrap()).unwrap();
-    assert_eq!(session["events"], serde_json::json!(["logged in", "opened messages", "logged out"]));
+    assert_eq!(
+        session["events"],
+        serde_json::json!(["logged in", "opened messages", "logged out"])
+    );
     assert_eq!(session["count"], 3);
 }
 
@@ -133,7 +181,10 @@ fn twelve_partitions_are_shared_by_three_members_of_a_module() {
     let daemon = Daemon::start();
     create(&daemon, &["firehose", "team.orders", "team.users", "team.rest"], 12);
     deploy(&daemon, "route", |manifest| {
-        manifest["module"].as_table_mut().unwrap().insert("members".into(), 3.into());
+        manifest["module"]
+            .as_table_mut()
+            .unwrap()
+            .insert("members".into(), 3.into());
     });
     let owners = || {
         let status = status(&daemon, "route");
@@ -160,9 +211,14 @@ fn a_module_and_a_consumer_share_a_group() {
     until("two partitions each", || tasks() == 2);
     produce_everywhere(&daemon, "firehose", 4, 25, "orders.first");
     let routed = || -> BTreeSet<String> {
-        consume(&daemon, "team.orders").iter().map(|r| r["key"].as_str().unwrap().to_owned()).collect()
+        consume(&daemon, "team.orders")
+            .iter()
+            .map(|r| r["key"].as_str().unwrap().to_owned())
+            .collect()
     };
-    until("together they have handled everything", || routed().len() + together([&consumer]).len() == 100);
+    until("together they have handled everything", || {
+        routed().len() + together([&consumer]).len() == 100
+    });
     let by_consumer: BTreeSet<String> = consumer.seen().into_iter().map(|s| s.key).collect();
     assert!(routed().is_disjoint(&by_consumer), "each record by one of them");
     assert_eq!(by_consumer.len(), 50);
@@ -171,7 +227,9 @@ fn a_module_and_a_consumer_share_a_group() {
     consumer.kill();
     until("the module has taken over", || tasks() == 4);
     produce_everywhere(&daemon, "firehose", 4, 25, "orders.second");
-    until("everything new is routed", || routed().iter().filter(|k| k.starts_with("orders.second")).count() == 100);
+    until("everything new is routed", || {
+        routed().iter().filter(|k| k.starts_with("orders.second")).count() == 100
+    });
 }
 
 #[test]

@@ -56,21 +56,34 @@ fn two_groups_on_one_partition_each_have_their_own_offset() {
         let late = Member::join(&daemon, kind, "late", "t", "a");
         until("the second group has read everything", || late.seen().len() == 150);
         until("it has committed", || committed(&daemon, "late") == [(0, 150)]);
-        assert_eq!(committed(&daemon, "early"), [(0, 100)], "{kind:?}: nobody moved the first group's offset");
+        assert_eq!(
+            committed(&daemon, "early"),
+            [(0, 100)],
+            "{kind:?}: nobody moved the first group's offset"
+        );
     }
 }
 
 /// (partition, offset) of a group, from `group describe`.
 fn committed(daemon: &Daemon, group: &str) -> Vec<(i64, i64)> {
-    let offsets = describe(daemon, group)["offsets"].as_array().cloned().unwrap_or_default();
-    offsets.iter().map(|o| (o["partition"].as_i64().unwrap(), o["committed"].as_i64().unwrap_or(-1))).collect()
+    let offsets = describe(daemon, group)["offsets"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    offsets
+        .iter()
+        .map(|o| (o["partition"].as_i64().unwrap(), o["committed"].as_i64().unwrap_or(-1)))
+        .collect()
 }
 
 #[test]
 fn of_two_members_on_one_partition_one_waits_and_takes_over() {
     for kind in Kind::here("of_two_members_on_one_partition_one_waits_and_takes_over") {
         let daemon = daemon_with("t", 1);
-        let mut members = [Member::join(&daemon, kind, "g", "t", "a"), Member::join(&daemon, kind, "g", "t", "b")];
+        let mut members = [
+            Member::join(&daemon, kind, "g", "t", "a"),
+            Member::join(&daemon, kind, "g", "t", "b"),
+        ];
         until_stable(&daemon, "g", 2);
         produce(&daemon, "t", keys(100));
         until("one reads", || together(&members).len() == 100);
@@ -82,7 +95,11 @@ fn of_two_members_on_one_partition_one_waits_and_takes_over() {
         produce(&daemon, "t", keys(100));
         until("the other takes over", || members[waiter].seen().len() == 100);
         let offsets: Vec<i64> = members[waiter].seen().iter().map(|s| s.offset).collect();
-        assert_eq!(offsets, (100..200).collect::<Vec<_>>(), "{kind:?}: from the committed offset");
+        assert_eq!(
+            offsets,
+            (100..200).collect::<Vec<_>>(),
+            "{kind:?}: from the committed offset"
+        );
     }
 }
 
@@ -90,12 +107,18 @@ fn of_two_members_on_one_partition_one_waits_and_takes_over() {
 fn two_members_on_two_partitions_have_one_each() {
     for kind in Kind::here("two_members_on_two_partitions_have_one_each") {
         let daemon = daemon_with("t", 2);
-        let members = [Member::join(&daemon, kind, "g", "t", "a"), Member::join(&daemon, kind, "g", "t", "b")];
+        let members = [
+            Member::join(&daemon, kind, "g", "t", "a"),
+            Member::join(&daemon, kind, "g", "t", "b"),
+        ];
         until_stable(&daemon, "g", 2);
         produce_everywhere(&daemon, "t", 2, 50, "x");
         until("all is read", || together(&members).len() == 100);
         let owned: Vec<BTreeSet<i32>> = members.iter().map(Member::partitions).collect();
-        assert!(owned.iter().all(|p| p.len() == 1) && owned[0] != owned[1], "{kind:?}: {owned:?}");
+        assert!(
+            owned.iter().all(|p| p.len() == 1) && owned[0] != owned[1],
+            "{kind:?}: {owned:?}"
+        );
     }
 }
 
@@ -103,8 +126,10 @@ fn two_members_on_two_partitions_have_one_each() {
 fn twelve_partitions_are_shared_by_three_members_and_then_by_two() {
     for kind in Kind::here("twelve_partitions_are_shared_by_three_members_and_then_by_two") {
         let daemon = daemon_with("t", 12);
-        let mut members: Vec<Member> =
-            ["a", "b", "c"].map(|name| Member::join(&daemon, kind, "g", "t", name)).into_iter().collect();
+        let mut members: Vec<Member> = ["a", "b", "c"]
+            .map(|name| Member::join(&daemon, kind, "g", "t", name))
+            .into_iter()
+            .collect();
         until_stable(&daemon, "g", 3);
         produce_everywhere(&daemon, "t", 12, 10, "three");
         until("all is read", || together(&members).len() == 120);
@@ -116,9 +141,15 @@ fn twelve_partitions_are_shared_by_three_members_and_then_by_two() {
         let before: Vec<usize> = members.iter().map(|m| m.seen().len()).collect();
         produce_everywhere(&daemon, "t", 12, 10, "two");
         let fresh = |m: &Member, skip: usize| -> BTreeSet<i32> {
-            m.seen()[skip..].iter().filter(|s| s.key.starts_with("two")).map(|s| s.partition).collect()
+            m.seen()[skip..]
+                .iter()
+                .filter(|s| s.key.starts_with("two"))
+                .map(|s| s.partition)
+                .collect()
         };
-        until("six partitions each", || members.iter().zip(&before).all(|(m, skip)| fresh(m, *skip).len() == 6));
+        until("six partitions each", || {
+            members.iter().zip(&before).all(|(m, skip)| fresh(m, *skip).len() == 6)
+        });
     }
 }
 
@@ -152,11 +183,22 @@ fn two_groups_on_three_partitions_make_six_offsets() {
     let members = ["one", "two"].map(|group| Member::join(&daemon, Kind::Sdk, group, "t", "a"));
     until("both groups have read", || members.iter().all(|m| m.seen().len() == 15));
     for group in ["one", "two"] {
-        until("it has committed", || committed(&daemon, group) == [(0, 5), (1, 5), (2, 5)]);
+        until("it has committed", || {
+            committed(&daemon, group) == [(0, 5), (1, 5), (2, 5)]
+        });
     }
     // The internal topic, read like any other: the newest value of each (group, topic, partition) key.
-    let text = daemon.run(&["consume", "__consumer_offsets", "--from", "earliest", "--until-end", "--json"]);
-    let records = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let text = daemon.run(&[
+        "consume",
+        "__consumer_offsets",
+        "--from",
+        "earliest",
+        "--until-end",
+        "--json",
+    ]);
+    let records = text
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
     let keys: BTreeSet<String> = records.map(|record| record["key"].to_string()).collect();
     assert_eq!(keys.len(), 6, "{keys:?}");
 }

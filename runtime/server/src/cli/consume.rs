@@ -114,7 +114,10 @@ impl Consume {
             Place::Committed => OffsetReset::None,
             _ if self.group.is_none() => OffsetReset::Earliest,
             _ => {
-                return Err("a group starts where it is: move it with `tidemill group reset-offsets`, or read without --group".into());
+                return Err(
+                    "a group starts where it is: move it with `tidemill group reset-offsets`, or read without --group"
+                        .into(),
+                );
             }
         };
         let max = self.max.and_then(|max| usize::try_from(max).ok()).unwrap_or(usize::MAX);
@@ -134,7 +137,11 @@ impl Consume {
         let mut places = Vec::new();
         for name in &self.topics {
             let topic = admin.describe_topic(name).await.map_err(explained)?;
-            if let Some(missing) = self.partition.iter().find(|number| !(0..topic.partition_count()).contains(number)) {
+            if let Some(missing) = self
+                .partition
+                .iter()
+                .find(|number| !(0..topic.partition_count()).contains(number))
+            {
                 return Err(format!("{name} has no partition {missing}, it has {}", topic.partition_count()).into());
             }
             let numbers = topic.partitions.iter().map(|partition| partition.partition);
@@ -240,7 +247,11 @@ impl Reading<'_> {
 
     async fn is_at_end(&mut self, consumer: &Consumer) -> Result<bool, Failure> {
         let assigned = consumer.assignment();
-        let new: Vec<_> = assigned.iter().filter(|place| !self.ends.contains_key(place)).cloned().collect();
+        let new: Vec<_> = assigned
+            .iter()
+            .filter(|place| !self.ends.contains_key(place))
+            .cloned()
+            .collect();
         if !new.is_empty() {
             self.ends.extend(consumer.end_offsets(&new).await.map_err(explained)?);
         }
@@ -248,7 +259,10 @@ impl Reading<'_> {
             return Ok(ASSIGNED_WITHIN < self.started.elapsed());
         }
         let is_done = |place: &TopicPartition| {
-            consumer.position(place).zip(self.ends.get(place)).is_some_and(|(position, end)| *end <= position)
+            consumer
+                .position(place)
+                .zip(self.ends.get(place))
+                .is_some_and(|(position, end)| *end <= position)
         };
         Ok(assigned.iter().all(is_done))
     }

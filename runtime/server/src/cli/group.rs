@@ -88,7 +88,14 @@ impl Command {
         match self {
             Command::List { json } => list(&admin, json).await,
             Command::Describe { group, json } => describe(&admin, &group, json).await,
-            Command::ResetOffsets { group, topic, partition, to, dry_run, json } => {
+            Command::ResetOffsets {
+                group,
+                topic,
+                partition,
+                to,
+                dry_run,
+                json,
+            } => {
                 let places = places(&admin, &topic, &partition).await?;
                 reset(&admin, &group, &places, to, dry_run, json).await
             }
@@ -133,7 +140,9 @@ struct Progress {
 
 impl Progress {
     fn lag(&self) -> Option<i64> {
-        self.end.map(|end| (end - self.committed.unwrap_or(0)).max(0)).filter(|_| self.committed.is_some())
+        self.end
+            .map(|end| (end - self.committed.unwrap_or(0)).max(0))
+            .filter(|_| self.committed.is_some())
     }
 }
 
@@ -143,18 +152,33 @@ async fn describe(admin: &Admin, group: &str, json: bool) -> Result<(), Failure>
     if json {
         return print(described_json(&described, &progress));
     }
-    let epoch = described.epoch.map(|epoch| format!(", epoch {epoch}")).unwrap_or_default();
+    let epoch = described
+        .epoch
+        .map(|epoch| format!(", epoch {epoch}"))
+        .unwrap_or_default();
     print(format_args!(
         "{}  {} group, {}, assignor {}{epoch}",
         described.group_id,
         described.group_type,
         described.state,
-        if described.assignor.is_empty() { "none" } else { &described.assignor },
+        if described.assignor.is_empty() {
+            "none"
+        } else {
+            &described.assignor
+        },
     ))?;
     let mut rows = table(["member", "client", "host", "partitions"]);
     for member in &described.members {
-        let name = member.instance_id.as_ref().map_or_else(|| member.member_id.clone(), |id| format!("{id} ({})", member.member_id));
-        rows.add_row(vec![name, member.client_id.clone(), member.client_host.clone(), listed(&member.assignment)]);
+        let name = member
+            .instance_id
+            .as_ref()
+            .map_or_else(|| member.member_id.clone(), |id| format!("{id} ({})", member.member_id));
+        rows.add_row(vec![
+            name,
+            member.client_id.clone(),
+            member.client_host.clone(),
+            listed(&member.assignment),
+        ]);
     }
     print_table(&rows, "no members")?;
     let written = |value: Option<i64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
@@ -177,7 +201,12 @@ async fn progress(admin: &Admin, described: &GroupDescription) -> Result<Vec<Pro
     let owners: BTreeMap<TopicPartition, &str> = described
         .members
         .iter()
-        .flat_map(|member| member.assignment.iter().map(|place| (place.clone(), member.member_id.as_str())))
+        .flat_map(|member| {
+            member
+                .assignment
+                .iter()
+                .map(|place| (place.clone(), member.member_id.as_str()))
+        })
         .collect();
     let mut places: Vec<TopicPartition> = committed.keys().chain(owners.keys()).cloned().collect();
     places.sort();
@@ -198,7 +227,10 @@ async fn progress(admin: &Admin, described: &GroupDescription) -> Result<Vec<Pro
 
 fn described_json(described: &GroupDescription, progress: &[Progress]) -> Value {
     let members = described.members.iter().map(|member| {
-        let assignment = member.assignment.iter().map(|p| json!({ "topic": p.topic, "partition": p.partition }));
+        let assignment = member
+            .assignment
+            .iter()
+            .map(|p| json!({ "topic": p.topic, "partition": p.partition }));
         json!({
             "member_id": member.member_id,
             "instance_id": member.instance_id,
@@ -245,8 +277,13 @@ async fn reset(
         Err(error) => return Err(explained(error)),
     };
     if !dry_run {
-        let offsets = targets.iter().map(|(place, offset)| (place.clone(), Committed::from(*offset)));
-        admin.alter_group_offsets(group, &offsets.collect()).await.map_err(explained)?;
+        let offsets = targets
+            .iter()
+            .map(|(place, offset)| (place.clone(), Committed::from(*offset)));
+        admin
+            .alter_group_offsets(group, &offsets.collect())
+            .await
+            .map_err(explained)?;
     }
     let was = |place: &TopicPartition| before.get(place).map(|committed| committed.offset);
     if json {
@@ -258,10 +295,19 @@ async fn reset(
     let mut rows = table(["topic", "partition", "before", "after"]);
     for (place, offset) in &targets {
         let before = was(place).map_or_else(|| "-".to_owned(), |offset| offset.to_string());
-        rows.add_row(vec![place.topic.clone(), place.partition.to_string(), before, offset.to_string()]);
+        rows.add_row(vec![
+            place.topic.clone(),
+            place.partition.to_string(),
+            before,
+            offset.to_string(),
+        ]);
     }
     print(rows)?;
-    if dry_run { print("nothing was changed: leave out --dry-run to do it") } else { Ok(()) }
+    if dry_run {
+        print("nothing was changed: leave out --dry-run to do it")
+    } else {
+        Ok(())
+    }
 }
 
 /// The partitions meant: all of each topic, or those numbered.
@@ -270,7 +316,10 @@ async fn places(admin: &Admin, topics: &[String], numbers: &[i32]) -> Result<Vec
     for name in topics {
         let topic = admin.describe_topic(name).await.map_err(explained)?;
         let all = topic.partitions.iter().map(|partition| partition.partition);
-        if let Some(missing) = numbers.iter().find(|number| !(0..topic.partition_count()).contains(number)) {
+        if let Some(missing) = numbers
+            .iter()
+            .find(|number| !(0..topic.partition_count()).contains(number))
+        {
             return Err(format!("{name} has no partition {missing}, it has {}", topic.partition_count()).into());
         }
         let wanted = all.filter(|number| numbers.is_empty() || numbers.contains(number));

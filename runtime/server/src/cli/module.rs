@@ -117,9 +117,15 @@ enum Work {
 impl Command {
     fn prepare(self) -> Result<Work, Failure> {
         match self {
-            Command::Deploy { path, component, no_wait, json } => {
-                Ok(Work::Deploy(Box::new(read(&path, component.as_deref(), !no_wait)?), json))
-            }
+            Command::Deploy {
+                path,
+                component,
+                no_wait,
+                json,
+            } => Ok(Work::Deploy(
+                Box::new(read(&path, component.as_deref(), !no_wait)?),
+                json,
+            )),
             other => Ok(Work::Other(other)),
         }
     }
@@ -142,12 +148,23 @@ impl Command {
             Command::List { json } => list(admin, json).await,
             Command::Status { module, json } => {
                 let status = admin.module_status(&module).await.map_err(explained)?;
-                if json { print(serde_json::to_string(&status)?) } else { show(&status) }
+                if json {
+                    print(serde_json::to_string(&status)?)
+                } else {
+                    show(&status)
+                }
             }
-            Command::Logs { module, follow, tail, json } => logs(admin, &module, follow, tail, json).await,
+            Command::Logs {
+                module,
+                follow,
+                tail,
+                json,
+            } => logs(admin, &module, follow, tail, json).await,
             Command::Pause { module, reason } => {
                 admin.pause_module(&module, reason).await.map_err(explained)?;
-                print(format_args!("{module} is paused: `tidemill module resume {module}` lets it go on"))
+                print(format_args!(
+                    "{module} is paused: `tidemill module resume {module}` lets it go on"
+                ))
             }
             Command::Resume { module } => {
                 admin.resume_module(&module).await.map_err(explained)?;
@@ -155,7 +172,9 @@ impl Command {
             }
             Command::Delete { module } => {
                 admin.delete_module(&module).await.map_err(explained)?;
-                print(format_args!("deleted {module} and its state; the offsets of its group are kept"))
+                print(format_args!(
+                    "deleted {module} and its state; the offsets of its group are kept"
+                ))
             }
         }
     }
@@ -163,7 +182,11 @@ impl Command {
 
 /// Reads manifest and component.
 fn read(path: &Path, component: Option<&Path>, wait: bool) -> Result<Deploy, Failure> {
-    let manifest_path = if path.is_dir() { path.join(MANIFEST) } else { path.to_owned() };
+    let manifest_path = if path.is_dir() {
+        path.join(MANIFEST)
+    } else {
+        path.to_owned()
+    };
     let shown = manifest_path.display();
     let text = std::fs::read_to_string(&manifest_path).map_err(|e| format!("{shown}: {e}"))?;
     let manifest: Manifest = toml::from_str(&text).map_err(|e| format!("{shown}: {}", e.to_string().trim_end()))?;
@@ -176,11 +199,17 @@ fn read(path: &Path, component: Option<&Path>, wait: bool) -> Result<Deploy, Fai
     let component = std::fs::read(&component_path).map_err(|e| {
         format!("{shown}: {e}; build it with `cargo build --target wasm32-wasip2 --release`, or give --component")
     })?;
-    Ok(Deploy { wait, ..Deploy::new(manifest, component) })
+    Ok(Deploy {
+        wait,
+        ..Deploy::new(manifest, component)
+    })
 }
 
 async fn deploy(admin: &Admin, deploy: Deploy, json: bool) -> Result<(), Failure> {
-    let (name, version) = (deploy.manifest.module.name.clone(), deploy.manifest.module.version.clone());
+    let (name, version) = (
+        deploy.manifest.module.name.clone(),
+        deploy.manifest.module.version.clone(),
+    );
     let is_waited_for = deploy.wait;
     let mut answers = admin.deploy(deploy).await.map_err(explained)?;
     while let Some(answer) = answers.next().await.map_err(explained)? {
@@ -196,8 +225,12 @@ async fn deploy(admin: &Admin, deploy: Deploy, json: bool) -> Result<(), Failure
     }
     match (json, is_waited_for) {
         (true, _) => Ok(()),
-        (false, true) => print(format_args!("{name} {version} runs: `tidemill module status {name}` shows how far it is")),
-        (false, false) => print(format_args!("{name} {version} is deployed: `tidemill module status {name}` shows when it runs")),
+        (false, true) => print(format_args!(
+            "{name} {version} runs: `tidemill module status {name}` shows how far it is"
+        )),
+        (false, false) => print(format_args!(
+            "{name} {version} is deployed: `tidemill module status {name}` shows when it runs"
+        )),
     }
 }
 
@@ -238,9 +271,23 @@ fn show(module: &ModuleStatus) -> Result<(), Failure> {
     let counters = &module.counters;
     print(format_args!(
         "records in {}, out {}, given up {}; batches {}; failed runs {}; refused commits {}",
-        counters.records_in, counters.records_out, counters.given_up, counters.batches, counters.failures, counters.refused,
+        counters.records_in,
+        counters.records_out,
+        counters.given_up,
+        counters.batches,
+        counters.failures,
+        counters.refused,
     ))?;
-    let mut rows = table(["task", "phase", "input", "position", "end", "lag", "attempt", "last error"]);
+    let mut rows = table([
+        "task",
+        "phase",
+        "input",
+        "position",
+        "end",
+        "lag",
+        "attempt",
+        "last error",
+    ]);
     for task in &module.tasks {
         for input in &task.inputs {
             rows.add_row(vec![
@@ -263,7 +310,12 @@ fn state(module: &ModuleStatus) -> String {
 }
 
 fn lag(module: &ModuleStatus) -> i64 {
-    module.tasks.iter().flat_map(|task| &task.inputs).map(|input| input.lag).sum()
+    module
+        .tasks
+        .iter()
+        .flat_map(|task| &task.inputs)
+        .map(|input| input.lag)
+        .sum()
 }
 
 async fn logs(admin: &Admin, module: &str, follow: bool, tail: u32, json: bool) -> Result<(), Failure> {
@@ -282,6 +334,16 @@ async fn logs(admin: &Admin, module: &str, follow: bool, tail: u32, json: bool) 
 }
 
 fn logged(line: &LogLine) -> String {
-    let at = line.at.as_ref().map(|at| format!(" {}-{}@{}", at.topic, at.partition, at.offset)).unwrap_or_default();
-    format!("{} {:5} task {}{at}: {}", Moment(line.time), line.level, line.task, line.message)
+    let at = line
+        .at
+        .as_ref()
+        .map(|at| format!(" {}-{}@{}", at.topic, at.partition, at.offset))
+        .unwrap_or_default();
+    format!(
+        "{} {:5} task {}{at}: {}",
+        Moment(line.time),
+        line.level,
+        line.task,
+        line.message
+    )
 }

@@ -48,7 +48,10 @@ impl FromStr for Place {
 }
 
 fn moment(text: &str) -> Option<i64> {
-    text.parse().ok().filter(|ms| 0 <= *ms).or_else(|| Moment::parse(text).map(|Moment(ms)| ms))
+    text.parse()
+        .ok()
+        .filter(|ms| 0 <= *ms)
+        .or_else(|| Moment::parse(text).map(|Moment(ms)| ms))
 }
 
 impl Place {
@@ -75,7 +78,11 @@ impl Place {
             }
         };
         let mut found = ends(admin, partitions, spec).await?;
-        let missing: Vec<_> = partitions.iter().filter(|place| !found.contains_key(place)).cloned().collect();
+        let missing: Vec<_> = partitions
+            .iter()
+            .filter(|place| !found.contains_key(place))
+            .cloned()
+            .collect();
         if !missing.is_empty() {
             // Nothing is at that time or later.
             found.extend(ends(admin, &missing, OffsetSpec::Latest).await?);
@@ -92,7 +99,10 @@ pub(super) async fn ends(
 ) -> tidemill_client::Result<BTreeMap<TopicPartition, i64>> {
     let wanted = partitions.iter().map(|place| (place.clone(), spec)).collect();
     let found = admin.list_offsets(&wanted).await?;
-    Ok(found.into_iter().filter_map(|(place, found)| Some((place, found?.offset))).collect())
+    Ok(found
+        .into_iter()
+        .filter_map(|(place, found)| Some((place, found?.offset)))
+        .collect())
 }
 
 #[cfg(test)]

@@ -48,7 +48,13 @@ pub(super) struct Produce {
     #[arg(long, short = 'K', value_name = "TEXT")]
     key_separator: Option<String>,
     /// Key of every record that has no other.
-    #[arg(id = "record-key", long = "record-key", short = 'k', value_name = "TEXT", conflicts_with = "key_separator")]
+    #[arg(
+        id = "record-key",
+        long = "record-key",
+        short = 'k',
+        value_name = "TEXT",
+        conflicts_with = "key_separator"
+    )]
     key: Option<String>,
     /// Header of every record. May be repeated.
     #[arg(long, short = 'H', value_name = "NAME=VALUE", value_parser = parse_pair)]
@@ -126,14 +132,20 @@ impl Produce {
             Codec::Lz4 => Compression::Lz4,
             Codec::Zstd => Compression::Zstd,
         };
-        ProducerConfig { compression, linger: Duration::from_millis(20), ..config }
+        ProducerConfig {
+            compression,
+            linger: Duration::from_millis(20),
+            ..config
+        }
     }
 
     async fn send(&self, producer: &Producer) -> Result<(), Failure> {
         let (input, bytes): (Box<dyn AsyncRead + Unpin>, Option<u64>) = match &self.file {
             None => (Box::new(tokio::io::stdin()), None),
             Some(path) => {
-                let file = tokio::fs::File::open(path).await.map_err(|e| format!("{}: {e}", path.display()))?;
+                let file = tokio::fs::File::open(path)
+                    .await
+                    .map_err(|e| format!("{}: {e}", path.display()))?;
                 let bytes = file.metadata().await?.len();
                 (Box::new(file), Some(bytes))
             }
@@ -160,7 +172,9 @@ impl Produce {
             if line.last() != Some(&b'\n') && LINE_BYTES_MAX <= line.len() as u64 {
                 return Err(format!("line {number} is longer than {LINE_BYTES_MAX} bytes").into());
             }
-            let record = self.record(trimmed(&line)).map_err(|why| format!("line {number}: {why}"))?;
+            let record = self
+                .record(trimmed(&line))
+                .map_err(|why| format!("line {number}: {why}"))?;
             waiting.push_back((number, producer.enqueue(record).await.map_err(explained)?));
             self.acknowledged(&mut waiting)?;
             progress.advance(read, number);
@@ -179,8 +193,15 @@ impl Produce {
         record.key = record.key.or_else(|| self.key.clone().map(Bytes::from));
         record.partition = self.partition.or(record.partition);
         let headers = self.header.iter().cloned();
-        record.headers.extend(headers.map(|(key, value)| Header { key, value: Some(Bytes::from(value)) }));
-        if self.null_value.as_ref().is_some_and(|null| record.value.as_deref() == Some(null.as_bytes())) {
+        record.headers.extend(headers.map(|(key, value)| Header {
+            key,
+            value: Some(Bytes::from(value)),
+        }));
+        if self
+            .null_value
+            .as_ref()
+            .is_some_and(|null| record.value.as_deref() == Some(null.as_bytes()))
+        {
             record.value = None;
         }
         Ok(record)
@@ -191,10 +212,14 @@ impl Produce {
         let Some(separator) = self.key_separator.as_ref().filter(|separator| !separator.is_empty()) else {
             return Ok(record.value(Bytes::copy_from_slice(line)));
         };
-        let at = line.windows(separator.len()).position(|window| window == separator.as_bytes());
+        let at = line
+            .windows(separator.len())
+            .position(|window| window == separator.as_bytes());
         let at = at.ok_or_else(|| format!("there is no {separator:?} between key and value"))?;
         let (key, rest) = line.split_at(at);
-        Ok(record.key(Bytes::copy_from_slice(key)).value(Bytes::copy_from_slice(&rest[separator.len()..])))
+        Ok(record
+            .key(Bytes::copy_from_slice(key))
+            .value(Bytes::copy_from_slice(&rest[separator.len()..])))
     }
 
     /// Takes the acknowledgements that are there, in order; the first failure ends the command.
@@ -239,7 +264,10 @@ impl Progress {
             Ok(style) => ProgressBar::new(bytes).with_style(style),
             Err(_) => ProgressBar::new(bytes),
         });
-        Progress { bar, started: Instant::now() }
+        Progress {
+            bar,
+            started: Instant::now(),
+        }
     }
 
     fn advance(&self, bytes: usize, records: u64) {
@@ -255,7 +283,10 @@ impl Progress {
         let Some(bar) = &self.bar else { return };
         let seconds = self.started.elapsed().as_secs_f64().max(0.001);
         bar.finish_and_clear();
-        eprint_line(&format!("{records} records stored in {seconds:.1} s, {:.0}/s", records as f64 / seconds));
+        eprint_line(&format!(
+            "{records} records stored in {seconds:.1} s, {:.0}/s",
+            records as f64 / seconds
+        ));
     }
 }
 
@@ -284,7 +315,10 @@ mod tests {
     #[test]
     fn a_line_is_split_at_the_first_separator() {
         let record = produce(&["-K", "=>"]).record(b"ann=>1=>2").expect("it has a key");
-        assert_eq!((record.key.as_deref(), record.value.as_deref()), (Some(b"ann".as_slice()), Some(b"1=>2".as_slice())));
+        assert_eq!(
+            (record.key.as_deref(), record.value.as_deref()),
+            (Some(b"ann".as_slice()), Some(b"1=>2".as_slice()))
+        );
         assert!(produce(&["-K", "=>"]).record(b"ann").is_err());
     }
 
@@ -292,7 +326,10 @@ mod tests {
     fn headers_keys_and_nulls_apply_to_every_record() {
         let produce = produce(&["-H", "a=1", "-H", "a=2", "--key", "k", "--null-value", "NULL"]);
         let record = produce.record(b"NULL").expect("it is a record");
-        assert_eq!((record.key.as_deref(), record.value, record.headers.len()), (Some(b"k".as_slice()), None, 2));
+        assert_eq!(
+            (record.key.as_deref(), record.value, record.headers.len()),
+            (Some(b"k".as_slice()), None, 2)
+        );
     }
 
     #[test]

@@ -37,9 +37,10 @@ fn put(object: &mut Map<String, Value>, name: &str, bytes: Option<&Bytes>) {
     match bytes.map(|bytes| std::str::from_utf8(bytes).map_err(|_| bytes)) {
         None => object.insert(name.to_owned(), Value::Null),
         Some(Ok(text)) => object.insert(name.to_owned(), json!(text)),
-        Some(Err(bytes)) => {
-            object.insert(format!("{name}_hex"), json!(bytes.iter().map(|b| format!("{b:02x}")).collect::<String>()))
-        }
+        Some(Err(bytes)) => object.insert(
+            format!("{name}_hex"),
+            json!(bytes.iter().map(|b| format!("{b:02x}")).collect::<String>()),
+        ),
     };
 }
 
@@ -70,7 +71,10 @@ pub(super) fn from_json(topic: &str, line: &[u8]) -> Result<Record, String> {
     let line: Line = serde_json::from_slice(line).map_err(|e| e.to_string())?;
     let mut headers = Vec::new();
     for header in line.headers {
-        headers.push(Header { key: header.key, value: bytes(header.value, header.value_hex)? });
+        headers.push(Header {
+            key: header.key,
+            value: bytes(header.value, header.value_hex)?,
+        });
     }
     Ok(Record {
         topic: topic.to_owned(),
@@ -85,7 +89,9 @@ pub(super) fn from_json(topic: &str, line: &[u8]) -> Result<Record, String> {
 fn bytes(value: Value, hex: Option<String>) -> Result<Option<Bytes>, String> {
     match (value, hex) {
         (Value::Null, None) => Ok(None),
-        (Value::Null, Some(hex)) => from_hex(&hex).map(Some).ok_or_else(|| "not hexadecimal digits".to_owned()),
+        (Value::Null, Some(hex)) => from_hex(&hex)
+            .map(Some)
+            .ok_or_else(|| "not hexadecimal digits".to_owned()),
         (Value::String(text), None) => Ok(Some(Bytes::from(text))),
         (value, None) => Ok(Some(Bytes::from(value.to_string()))),
         (_, Some(_)) => Err("both as text and as hexadecimal digits".to_owned()),
@@ -94,9 +100,17 @@ fn bytes(value: Value, hex: Option<String>) -> Result<Option<Bytes>, String> {
 
 fn from_hex(hex: &str) -> Option<Bytes> {
     let (pairs, rest) = hex.as_bytes().as_chunks::<2>();
-    let digit = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
+    let digit = |digit: u8| {
+        char::from(digit)
+            .to_digit(16)
+            .and_then(|value| u8::try_from(value).ok())
+    };
     let byte = |[high, low]: &[u8; 2]| Some(digit(*high)? << 4 | digit(*low)?);
-    if rest.is_empty() { pairs.iter().map(byte).collect() } else { None }
+    if rest.is_empty() {
+        pairs.iter().map(byte).collect()
+    } else {
+        None
+    }
 }
 
 #[cfg(test)]
@@ -105,7 +119,10 @@ mod tests {
 
     #[test]
     fn a_record_comes_back_as_it_was_written() {
-        let header = |value: Option<&'static [u8]>| Header { key: "h".to_owned(), value: value.map(Bytes::from_static) };
+        let header = |value: Option<&'static [u8]>| Header {
+            key: "h".to_owned(),
+            value: value.map(Bytes::from_static),
+        };
         let record = ConsumerRecord {
             topic: "t".into(),
             partition: 3,
@@ -117,7 +134,10 @@ mod tests {
         };
         let line = to_json(&record).to_string();
         let back = from_json("t", line.as_bytes()).expect("it is what was written");
-        assert_eq!((back.key, back.value, back.headers), (record.key, record.value, record.headers));
+        assert_eq!(
+            (back.key, back.value, back.headers),
+            (record.key, record.value, record.headers)
+        );
         assert_eq!((back.partition, back.timestamp), (Some(3), Some(5)));
     }
 

@@ -73,14 +73,19 @@ impl Remote {
 
 /// Runs a command's future on a runtime of its own.
 pub(super) fn block_on(work: impl Future<Output = Result<ExitCode, Failure>>) -> Result<ExitCode, Failure> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(work)
 }
 
 /// An error of the broker in the words of somebody who has to do something about it.
 pub(super) fn explained(error: Error) -> Failure {
     let hint = match error.code() {
         Some(ErrorCode::TOPIC_ALREADY_EXISTS) => "use --if-not-exists to accept the one there is",
-        Some(ErrorCode::NON_EMPTY_GROUP | ErrorCode::UNKNOWN_MEMBER_ID) => "stop its members first: `tidemill group describe`",
+        Some(ErrorCode::NON_EMPTY_GROUP | ErrorCode::UNKNOWN_MEMBER_ID) => {
+            "stop its members first: `tidemill group describe`"
+        }
         Some(ErrorCode::GROUP_ID_NOT_FOUND) => "`tidemill group list` shows those there are",
         _ => return error.into(),
     };
@@ -90,7 +95,10 @@ pub(super) fn explained(error: Error) -> Failure {
 /// A table for people.
 pub(super) fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
-    table.load_style(UTF8_BORDERS_ONLY).set_content_arrangement(ContentArrangement::Disabled).set_header(header.to_vec());
+    table
+        .load_style(UTF8_BORDERS_ONLY)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header(header.to_vec());
     table
 }
 

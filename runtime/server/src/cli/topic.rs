@@ -52,7 +52,9 @@ enum Command {
         json: bool,
     },
     /// Show a topic: partitions with their offsets, and what is configured.
-    #[command(after_help = "Examples:\n  tidemill topic describe clicks\n  tidemill topic describe clicks --all-configs --json")]
+    #[command(
+        after_help = "Examples:\n  tidemill topic describe clicks\n  tidemill topic describe clicks --all-configs --json"
+    )]
     Describe {
         /// Name.
         topic: String,
@@ -106,12 +108,32 @@ impl Group {
 impl Command {
     async fn run(self, admin: &Admin) -> Result<(), Failure> {
         match self {
-            Command::Create { topic, partitions, replication_factor, config, if_not_exists } => {
+            Command::Create {
+                topic,
+                partitions,
+                replication_factor,
+                config,
+                if_not_exists,
+            } => {
                 let configs = config.into_iter().collect();
-                create(admin, NewTopic { name: topic, partitions, replication_factor, configs }, if_not_exists).await
+                create(
+                    admin,
+                    NewTopic {
+                        name: topic,
+                        partitions,
+                        replication_factor,
+                        configs,
+                    },
+                    if_not_exists,
+                )
+                .await
             }
             Command::List { internal, json } => list(admin, internal, json).await,
-            Command::Describe { topic, all_configs, json } => describe(admin, &topic, all_configs, json).await,
+            Command::Describe {
+                topic,
+                all_configs,
+                json,
+            } => describe(admin, &topic, all_configs, json).await,
             Command::Delete { topics } => {
                 for topic in topics {
                     admin.delete_topic(&topic).await.map_err(explained)?;
@@ -119,7 +141,12 @@ impl Command {
                 }
                 Ok(())
             }
-            Command::Alter { topic, partitions, set, reset } => alter(admin, &topic, partitions, set, reset).await,
+            Command::Alter {
+                topic,
+                partitions,
+                set,
+                reset,
+            } => alter(admin, &topic, partitions, set, reset).await,
         }
     }
 }
@@ -127,7 +154,10 @@ impl Command {
 async fn create(admin: &Admin, topic: NewTopic, if_not_exists: bool) -> Result<(), Failure> {
     let name = topic.name.clone();
     match admin.create_topic(topic).await {
-        Ok(topic) => print(format_args!("created {name} with {} partitions", topic.partitions.len())),
+        Ok(topic) => print(format_args!(
+            "created {name} with {} partitions",
+            topic.partitions.len()
+        )),
         Err(error) if if_not_exists && error.code() == Some(ErrorCode::TOPIC_ALREADY_EXISTS) => {
             print(format_args!("{name} exists"))
         }
@@ -152,7 +182,11 @@ async fn list(admin: &Admin, internal: bool, json: bool) -> Result<(), Failure> 
     let mut rows = table(["topic", "partitions", "replicas"]);
     for topic in &topics {
         let replicas = topic.partitions.first().map_or(0, |partition| partition.replicas.len());
-        rows.add_row(vec![topic.name.clone(), topic.partitions.len().to_string(), replicas.to_string()]);
+        rows.add_row(vec![
+            topic.name.clone(),
+            topic.partitions.len().to_string(),
+            replicas.to_string(),
+        ]);
     }
     print_table(&rows, "no topics: create one with `tidemill topic create NAME`")
 }
@@ -176,7 +210,9 @@ async fn describe(admin: &Admin, name: &str, all_configs: bool, json: bool) -> R
                 "latest": offset(place, &ends),
             })
         });
-        let configs = configs.iter().map(|c| (c.name.clone(), c.value.clone().map_or(Value::Null, Value::String)));
+        let configs = configs
+            .iter()
+            .map(|c| (c.name.clone(), c.value.clone().map_or(Value::Null, Value::String)));
         return print(json!({
             "topic": topic.name,
             "id": topic.id.to_string(),
@@ -204,7 +240,11 @@ async fn describe(admin: &Admin, name: &str, all_configs: bool, json: bool) -> R
     let mut rows = table(["config", "value", "default"]);
     for config in &configs {
         let value = config.value.clone().unwrap_or_else(|| "(hidden)".to_owned());
-        rows.add_row(vec![config.name.clone(), value, if config.is_default { "yes" } else { "" }.to_owned()]);
+        rows.add_row(vec![
+            config.name.clone(),
+            value,
+            if config.is_default { "yes" } else { "" }.to_owned(),
+        ]);
     }
     if rows.is_empty() { Ok(()) } else { print(rows) }
 }
@@ -234,5 +274,9 @@ async fn alter(
 }
 
 fn places(topic: &Topic) -> Vec<TopicPartition> {
-    topic.partitions.iter().map(|partition| TopicPartition::new(topic.name.clone(), partition.partition)).collect()
+    topic
+        .partitions
+        .iter()
+        .map(|partition| TopicPartition::new(topic.name.clone(), partition.partition))
+        .collect()
 }
