@@ -16,6 +16,8 @@ use std::{
 use crate::{
     Error, LogId,
     journal::Files,
+    limits,
+    log::Batch,
     segments::Round,
     storage::{Shared, Storage},
 };
@@ -87,22 +89,31 @@ impl Settler {
         Ok(settled)
     }
 
-    /// Puts the batches that are not in a segment into one.
+    /// Puts the batches that are not in a segment into one, in as many transactions as it takes: segments may be ahead of the state.
     fn segments(&self, starts: &[(LogId, i64)]) -> Result<(), Error> {
-        let round = Round {
-            appends: self.unsettled(),
-            starts: starts.to_vec(),
+        let starts = if self.shared.segments.count() == 0 {
+            Vec::new()
+        } else {
+            starts.to_vec()
         };
-        if round.appends.is_empty() && (round.starts.is_empty() || self.shared.segments.count() == 0) {
-            return Ok(());
+        let mut rounds = rounds(self.unsettled());
+        match rounds.first_mut() {
+            Some(first) => first.starts = starts,
+            None if !starts.is_empty() => rounds.push(Round {
+                starts,
+                ..Round::default()
+            }),
+            None => {}
         }
-        let (number, extents) = self.shared.segments.write(&round)?;
-        self.shared.write().segment_written(number, extents);
+        for round in rounds {
+            let (number, extents) = self.shared.segments.write(&round)?;
+            self.shared.write().segment_written(number, extents);
+        }
         Ok(())
     }
 
     /// Log by log, so that nobody waits long for the lock. What is published meanwhile may be taken along: its entry is durable.
-    fn unsettled(&self) -> Vec<(LogId, Vec<crate::log::Batch>)> {
+    fn unsettled(&self) -> Vec<(LogId, Vec<Batch>)> {
         let logs: Vec<_> = self.shared.read().logs.keys().copied().collect();
         let batches = logs.into_iter().map(|log| {
             let inner = self.shared.read();
@@ -128,6 +139,31 @@ impl Settler {
         self.shared.segments.close()?;
         self.shared.state.close()
     }
+}
+
+/// Cuts what waits into rounds of about [`limits::TRANSACTION_BYTES`].
+fn rounds(unsettled: Vec<(LogId, Vec<Batch>)>) -> Vec<Round> {
+    let mut rounds = Vec::new();
+    let (mut round, mut round_bytes) = (Round::default(), 0);
+    for (log, batches) in unsettled {
+        let mut part = Vec::new();
+        for batch in batches {
+            round_bytes += batch.data.len();
+            part.push(batch);
+            if limits::TRANSACTION_BYTES <= round_bytes {
+                round.appends.push((log, std::mem::take(&mut part)));
+                rounds.push(std::mem::take(&mut round));
+                round_bytes = 0;
+            }
+        }
+        if !part.is_empty() {
+            round.appends.push((log, part));
+        }
+    }
+    if !round.appends.is_empty() {
+        rounds.push(round);
+    }
+    rounds
 }
 
 /// A thread that settles when enough is waiting or time has passed. Dropping it settles a last time and closes the databases.

@@ -42,9 +42,9 @@ impl State {
     pub(crate) fn open(disk: &Arc<dyn Disk>, dir: &str, shard: u32, exists: bool) -> Result<Self, Error> {
         const NAME: &str = "state.redb";
         let database = if exists {
-            Database::open(disk, format!("{dir}/{NAME}"), limits::DATABASE_CACHE_BYTES)?
+            Database::open(disk, format!("{dir}/{NAME}"), limits::STATE_CACHE_BYTES)?
         } else {
-            Database::create(disk, dir, NAME, limits::DATABASE_CACHE_BYTES, |transaction| {
+            Database::create(disk, dir, NAME, limits::STATE_CACHE_BYTES, |transaction| {
                 make(transaction, shard)
             })?
         };

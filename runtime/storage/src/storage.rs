@@ -197,18 +197,15 @@ impl Shared {
         &self.signal
     }
 
-    /// Looks at what is left of the disk. Full ends at twice the reserve, or it would flicker.
+    /// Looks at what is left of the disk, besides what settling will need. Full ends at twice the reserve, or it would flicker.
     pub(crate) fn look_at_space(&self) -> Result<(), Error> {
         let free = self
             .disk
             .free_bytes()
             .map_err(|error| Error::io("measure", "the disk", error))?;
-        let enough = if self.full.load(Ordering::Relaxed) {
-            self.reserve_bytes.saturating_mul(2)
-        } else {
-            self.reserve_bytes
-        };
-        self.set_full(free < enough);
+        let spoken_for = self.read().unsettled_bytes;
+        let factor = if self.full.load(Ordering::Relaxed) { 2 } else { 1 };
+        self.set_full(free.saturating_sub(spoken_for) < self.reserve_bytes.saturating_mul(factor));
         Ok(())
     }
 

@@ -61,7 +61,7 @@ pub(crate) struct FoundBatch {
 
 impl Segment {
     pub(super) fn create(disk: &Arc<dyn Disk>, dir: &str, number: u64) -> Result<Self, Error> {
-        let database = Database::create(disk, dir, &name(number), limits::DATABASE_CACHE_BYTES, |transaction| {
+        let database = Database::create(disk, dir, &name(number), limits::SEGMENT_CACHE_BYTES, |transaction| {
             make(transaction, number)
         })?;
         Ok(Self {
@@ -77,7 +77,7 @@ impl Segment {
         let database = if sealed {
             Database::open_sealed(disk, path, limits::SEALED_CACHE_BYTES)?
         } else {
-            Database::open(disk, path, limits::DATABASE_CACHE_BYTES)?
+            Database::open(disk, path, limits::SEGMENT_CACHE_BYTES)?
         };
         let (found, stored) = database.read(|transaction| {
             let meta = transaction.open_table(META)?;
