@@ -5,7 +5,7 @@ use flate2::read::GzDecoder;
 use serde::{Deserialize, Serialize};
 
 /// As in the manifest: a pause longer than this ends a rotation.
-pub const GAP_MS: i64 = 6 * 3_600_000;
+pub const GAP_MS: i64 = 9 * 3_600_000;
 
 /// One departure.
 pub struct Flight {

@@ -1,3 +1,5 @@
+//! Batches as they are built, read, patched and damaged.
+
 #![allow(clippy::unwrap_used)]
 use alloc::{format, string::String, vec, vec::Vec};
 use bytes::{Bytes, BytesMut};
