@@ -209,7 +209,9 @@ fn a_module_and_a_consumer_share_a_group() {
     let mut consumer = Member::join(&daemon, Kind::Sdk, "route", "firehose", "consumer");
     let tasks = || {
         let status = status(&daemon, "route");
-        status["tasks"].as_array().map_or(0, |tasks| tasks.iter().filter(|task| task["member"].is_string()).count())
+        status["tasks"].as_array().map_or(0, |tasks| {
+            tasks.iter().filter(|task| task["member"].is_string()).count()
+        })
     };
     until("two partitions each", || tasks() == 2);
     produce_everywhere(&daemon, "firehose", 4, 25, "orders.first");

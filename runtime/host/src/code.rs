@@ -41,7 +41,7 @@ impl Code {
     /// When its start functions trap, or it begins with more memory than it may have.
     pub(crate) fn instantiate(&self, store: &mut Store<Guest>) -> wasmtime::Result<Process> {
         let instance = self.pre.instantiate(&mut *store)?;
-        instance.get_typed_func(store, &self.process)
+        instance.get_typed_func(store, self.process)
     }
 }
 

@@ -165,7 +165,7 @@ impl Sandbox {
 
     fn instantiated(&self, code: &Code, instance: &mut Instance) -> wasmtime::Result<crate::code::Process> {
         if let Some(process) = &instance.process {
-            return Ok(process.clone());
+            return Ok(*process);
         }
         let process = match code.instantiate(&mut instance.store) {
             Err(error) if error.is::<wasmtime::PoolConcurrencyLimitError>() && self.idle.make_room() => {
@@ -173,7 +173,7 @@ impl Sandbox {
             }
             instantiated => instantiated?,
         };
-        instance.process = Some(process.clone());
+        instance.process = Some(process);
         Ok(process)
     }
 

@@ -161,7 +161,6 @@ impl Storage {
 }
 
 impl Shared {
-    #[expect(clippy::too_many_arguments, reason = "a constructor used once")]
     pub(crate) fn new(
         disk: Arc<dyn Disk>,
         lock: Box<dyn Lock>,

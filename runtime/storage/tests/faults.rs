@@ -60,7 +60,7 @@ fn a_full_disk_keeps_reads_and_retention_working() {
     let mut node = Node::open(&disk, &small(), &history).unwrap();
     for command in &history {
         node.commit(std::slice::from_ref(command)).unwrap();
-        if node.applied() % 7 == 0 {
+        if node.applied().is_multiple_of(7) {
             node.settler.step().unwrap();
         }
     }

@@ -215,10 +215,8 @@ async fn deploy(admin: &Admin, deploy: Deploy, json: bool) -> Result<(), Failure
     while let Some(answer) = answers.next().await.map_err(explained)? {
         match &answer {
             _ if json => print(serde_json::to_string(&answer)?)?,
-            Answer::Progress { stage, message } => {
-                if io::stderr().is_terminal() {
-                    writeln!(io::stderr(), "{stage}: {message}")?;
-                }
+            Answer::Progress { stage, message } if io::stderr().is_terminal() => {
+                writeln!(io::stderr(), "{stage}: {message}")?;
             }
             _ => {}
         }

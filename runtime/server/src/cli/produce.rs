@@ -95,6 +95,7 @@ enum Codec {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
+#[expect(clippy::enum_variant_names, reason = "the three guarantees are called so")]
 enum Guarantee {
     AtMostOnce,
     AtLeastOnce,

@@ -222,7 +222,7 @@ impl Default for Config {
                 partitions: 4,
             },
             groups: Groups {
-                initial_rebalance_delay: Span::secs(3),
+                initial_rebalance_delay: Span(500),
                 session_timeout_min: Span::secs(6),
                 session_timeout_max: Span::secs(1800),
                 consumer_session_timeout: Span::secs(45),

@@ -245,7 +245,6 @@ fn core_config(
         group_heartbeat_interval_ms: ms(config.groups.consumer_heartbeat_interval),
         group_consumer_session_timeout_ms: ms(config.groups.consumer_session_timeout),
         seed: u64::from_le_bytes(data_dir::random()?),
-        ..tidemill_broker::Config::default()
     })
 }
 

@@ -26,6 +26,9 @@ pub(crate) struct Segments {
     all: Mutex<BTreeMap<u64, Arc<Segment>>>,
 }
 
+/// What a log has in a segment after a write; `None` when nothing of it is left there.
+type Extents = Vec<(LogId, Option<Extent>)>;
+
 impl Segments {
     /// Opens what is there. Gives what each segment holds of each log, oldest segment first.
     pub(crate) fn open(
@@ -63,7 +66,7 @@ impl Segments {
     }
 
     /// Does a round in the last segment, beginning a new one if it is full. Gives its number, and what it now holds of every log named.
-    pub(crate) fn write(&self, round: &Round) -> Result<(u64, Vec<(LogId, Option<Extent>)>), Error> {
+    pub(crate) fn write(&self, round: &Round) -> Result<(u64, Extents), Error> {
         let last = self.all().last_key_value().map(|(_, last)| last.clone());
         let segment = match last {
             Some(last) if last.stored_bytes() < self.segment_bytes => last,

@@ -66,7 +66,6 @@ impl Connection {
         let request = ApiVersionsRequest {
             client_software_name: "tidemill-client".to_owned(),
             client_software_version: env!("CARGO_PKG_VERSION").to_owned(),
-            ..Default::default()
         };
         let answer = connection.call(network, &connection.control, request).await?;
         connection.versions = Versions::from_response(&answer)?;
