@@ -6,7 +6,7 @@
 //! ([`Durable::check_commit`]): their order with the changes of the group is the order of the log.
 //!
 //! Guaranteed: in no epoch or generation has a partition two owners; after a restart members and assignments are as they were answered,
-//! with fresh deadlines. Long waits are deadlines ([`Groups::poll_timeout`]), never threads.
+//! with fresh deadlines. Long waits are deadlines (`Groups::poll_timeout`), never threads.
 //!
 //! The coordinator does not know connections: a join whose client has gone away counts until its session ends, as in Kafka.
 pub mod assignor;

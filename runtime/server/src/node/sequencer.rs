@@ -1,4 +1,4 @@
-//! Who decides the order of entries. Today this node alone; a consensus library would take the place of [`Local`].
+//! Who decides the order of entries. Today this node alone; a consensus library would take the place of `Local`.
 //!
 //! The rest of the node knows only this: a proposal goes in, and exactly one `Event::Committed` comes out for it, in the order of the
 //! proposals. Nothing outside this file gives out an index, a term or a time.
