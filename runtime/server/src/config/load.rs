@@ -259,6 +259,7 @@ fn explain(error: &Error) -> String {
             };
             format!("{at}unknown key {key}; there are {}", known.join(", "))
         }
+        Kind::Message(text) if key.is_empty() => format!("{at}{}", text.trim_end()),
         Kind::Message(text) => format!("{at}{key}: {text}"),
         kind if key.is_empty() => format!("{at}{kind}"),
         kind => format!("{at}{key}: {kind}"),

@@ -62,6 +62,13 @@ pub(super) enum Ended {
     Stopping,
 }
 
+impl Ended {
+    /// Whether there is something to be said about it: that a client goes away in the middle is its own business, and so is our stop.
+    pub(super) fn is_worth_a_line(&self) -> bool {
+        !matches!(self, Self::Stopping | Self::Write(_) | Self::Frame(FrameEnd::Io(_) | FrameEnd::Stopping))
+    }
+}
+
 /// A request that waits for its answer to be written.
 struct Pending {
     answer: Answer,

@@ -22,7 +22,7 @@ use tokio::time::timeout;
 
 use super::{
     ANONYMOUS, admin,
-    connection::{Ended, Peer, serve},
+    connection::{Peer, serve},
     gate::Gate,
 };
 use crate::{
@@ -150,8 +150,8 @@ async fn data_streams(connection: &Connection, address: SocketAddr, principal: A
         let (gate, peer) = (gate.clone(), peer.clone());
         tokio::spawn(async move {
             match serve(gate, peer, from, to).await {
-                Ok(()) | Err(Ended::Stopping) => {}
-                Err(error) => tracing::info!(%address, %error, "QUIC stream closed"),
+                Err(error) if error.is_worth_a_line() => tracing::info!(%address, %error, "QUIC stream closed"),
+                Ok(()) | Err(_) => {}
             }
         });
     }

@@ -56,8 +56,8 @@ pub(super) async fn accept(listener: Listener, gate: Gate, threads: Vec<Handle>)
                 return;
             };
             match connection(stream, address, gate, tls, advertised).await {
-                Ok(()) | Err(Ended::Stopping) => tracing::debug!(%address, "TCP connection closed"),
-                Err(error) => tracing::info!(%address, %error, "TCP connection closed"),
+                Err(error) if error.is_worth_a_line() => tracing::info!(%address, %error, "TCP connection closed"),
+                Ok(()) | Err(_) => tracing::debug!(%address, "TCP connection closed"),
             }
         });
     }

@@ -4,8 +4,9 @@
 //! proposals. Nothing outside this file gives out an index, a term or a time.
 use std::sync::mpsc::Sender;
 
+use bytes::Bytes;
 use tidemill_broker::{Command, Entry, effect::ProposalId};
-use tidemill_storage::{CommitError, Writer};
+use tidemill_storage::{CommitError, Writer, limits::ENTRY_BYTES_MAX};
 
 use super::event::{Committed, Event};
 
@@ -16,10 +17,15 @@ pub enum Role {
     Leader,
 }
 
+/// The command has more bytes than an entry may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooLarge;
+
 /// Makes commands entries, in one order for everybody.
 pub trait Sequencer {
-    /// Gives the command its place, and the time `now` unless that would go back. What becomes of it is an event.
-    fn propose(&mut self, now: i64, proposal: ProposalId, command: Command);
+    /// Gives the command its place, and the time `now` unless that would go back. What becomes of it is an event, unless it is refused
+    /// here and now.
+    fn propose(&mut self, now: i64, proposal: ProposalId, command: Command) -> Result<(), TooLarge>;
 
     /// Index that must be applied before a read may be answered that sees everything acknowledged so far.
     fn barrier(&self) -> u64;
@@ -82,30 +88,22 @@ impl Local {
 }
 
 impl Sequencer for Local {
-    fn propose(&mut self, now: i64, proposal: ProposalId, command: Command) {
-        self.time = self.time.max(now);
-        let entry = Entry {
-            index: self.next,
-            term: TERM,
-            node: self.node,
-            time: self.time,
-            command,
-        };
+    fn propose(&mut self, now: i64, proposal: ProposalId, command: Command) -> Result<(), TooLarge> {
+        let time = self.time.max(now);
+        let entry = Entry { index: self.next, term: TERM, node: self.node, time, command };
+        let rope = entry.encode();
+        if ENTRY_BYTES_MAX < rope.iter().map(Bytes::len).sum() {
+            return Err(TooLarge);
+        }
+        self.time = time;
         self.next += 1;
-        let (index, rope, events, attempt) = (entry.index, entry.encode(), self.events.clone(), self.attempt);
-        self.writer.submit(
-            index,
-            rope,
-            Box::new(move |verdict| {
-                // A node that is gone needs no verdict.
-                let _ = events.send(Event::Committed(Box::new(Committed {
-                    proposal,
-                    entry,
-                    attempt,
-                    verdict,
-                })));
-            }),
-        );
+        let (index, events, attempt) = (entry.index, self.events.clone(), self.attempt);
+        let done = move |verdict| {
+            // A node that is gone needs no verdict.
+            let _ = events.send(Event::Committed(Box::new(Committed { proposal, entry, attempt, verdict })));
+        };
+        self.writer.submit(index, rope, Box::new(done));
+        Ok(())
     }
 
     fn barrier(&self) -> u64 {

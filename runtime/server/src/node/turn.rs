@@ -91,6 +91,7 @@ impl Turn {
                 Err(end) => return end,
             }
             self.release();
+            self.perform(None);
             self.drained();
         }
     }
@@ -213,17 +214,14 @@ impl Turn {
                     .publish(changes)
                     .map_err(|error| End::Failed(error.to_string()))
             }
-            Err(CommitError::NoSpace | CommitError::OutOfSequence { .. }) => {
-                self.broker.handle_refused(now, proposal, Refusal::DiskFull);
-                Ok(())
-            }
-            Err(CommitError::TooLarge) => {
-                self.broker.handle_refused(now, proposal, Refusal::Overloaded);
-                Ok(())
-            }
-            // What stopped it comes as a failure of its own.
-            Err(CommitError::Stopped) => {
-                self.broker.handle_refused(now, proposal, Refusal::Stopping);
+            Err(error) => {
+                let refusal = match error {
+                    CommitError::NoSpace | CommitError::OutOfSequence { .. } => Refusal::DiskFull,
+                    CommitError::TooLarge => Refusal::Overloaded,
+                    // What stopped it comes as a failure of its own.
+                    CommitError::Stopped => Refusal::Stopping,
+                };
+                self.broker.handle_refused(now, proposal, refusal);
                 Ok(())
             }
         }
@@ -272,35 +270,48 @@ impl Turn {
     }
 
     fn propose(&mut self, id: ProposalId, command: Command) {
+        if self.storage.is_full() && !makes_room(&command) {
+            return self.refuse(id, Refusal::DiskFull);
+        }
         self.open.proposals += 1;
-        if self.must_wait() {
+        if !self.open.held.is_empty() || self.is_behind() {
             self.open.held.push_back((id, command));
         } else {
-            self.sequencer.propose(clock::wall_ms(), id, command);
+            self.hand_over(id, command);
         }
     }
 
-    /// Whether more would only wait in memory: behind others, for the journal, or for the databases.
-    fn must_wait(&self) -> bool {
-        !self.open.held.is_empty()
-            || limits::JOURNAL_WAITING_BYTES_MAX <= self.sequencer.waiting_bytes()
-            || self.storage.is_behind()
+    /// Whether more would only wait in memory: for the journal, or for the databases.
+    fn is_behind(&self) -> bool {
+        limits::JOURNAL_WAITING_BYTES_MAX <= self.sequencer.waiting_bytes() || self.storage.is_behind()
     }
 
     /// Proposes what had to wait, as far as it need not wait any longer.
     fn release(&mut self) {
-        while !self.open.held.is_empty() {
-            if limits::JOURNAL_WAITING_BYTES_MAX <= self.sequencer.waiting_bytes() || self.storage.is_behind() {
-                return;
-            }
-            let Some((id, command)) = self.open.held.pop_front() else {
-                return;
-            };
-            self.sequencer.propose(clock::wall_ms(), id, command);
+        while !self.open.held.is_empty() && !self.is_behind() {
+            let Some((id, command)) = self.open.held.pop_front() else { return };
+            self.hand_over(id, command);
         }
     }
 
+    fn hand_over(&mut self, id: ProposalId, command: Command) {
+        if self.sequencer.propose(clock::wall_ms(), id, command).is_err() {
+            self.open.proposals -= 1;
+            self.refuse(id, Refusal::Overloaded);
+        }
+    }
+
+    fn refuse(&mut self, id: ProposalId, refusal: Refusal) {
+        self.open.unanswered.remove(&id);
+        self.broker.handle_refused(clock::wall_ms(), id, refusal);
+    }
+
+    /// What memory has is answered at once; the disk is left to the readers.
     fn read(&mut self, id: ReadId, reads: Vec<LogRead>) {
+        let in_memory: Option<Vec<_>> = reads.iter().map(|read| self.storage.read_from_memory(*read)).collect();
+        if let Some(answer) = in_memory {
+            return self.broker.handle_read(clock::wall_ms(), id, answer);
+        }
         self.open.reads += 1;
         let (storage, events) = (self.storage.clone(), self.events.clone());
         self.readers.run(move || {
@@ -334,4 +345,12 @@ impl Turn {
             }
         }
     }
+}
+
+/// What may still be written when the disk is nearly full: deletes, and the groups by which others go on reading.
+fn makes_room(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::DeleteTopics(_) | Command::TrimLogs(_) | Command::ExpireProducers(_) | Command::DeleteOffsets(_) | Command::Group(_)
+    )
 }
