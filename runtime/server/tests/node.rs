@@ -8,11 +8,17 @@ use std::{
 };
 
 use tempfile::TempDir;
-use tidemill::{Config, Node, config::{Address, Span}};
+use tidemill::{
+    Config, Node,
+    config::{Address, Span},
+};
 use tidemill_client::{Client, ConsumerConfig, NewTopic, ProducerConfig, Record};
 
 fn config(dir: &Path) -> Config {
-    let mut config = Config { data_dir: dir.to_owned(), ..Config::default() };
+    let mut config = Config {
+        data_dir: dir.to_owned(),
+        ..Config::default()
+    };
     let free = Address(Some(([127, 0, 0, 1], 0).into()));
     (config.listen.tcp, config.listen.quic) = (free, free);
     config.tls.publish_ca = false;
@@ -23,7 +29,12 @@ fn config(dir: &Path) -> Config {
 
 async fn client(node: &Node, dir: &Path) -> Client {
     let address = node.addresses().quic.unwrap().to_string();
-    Client::builder().bootstrap(&address).ca_file(dir.join("tls/ca.pem")).connect().await.unwrap()
+    Client::builder()
+        .bootstrap(&address)
+        .ca_file(dir.join("tls/ca.pem"))
+        .connect()
+        .await
+        .unwrap()
 }
 
 fn tcp(node: &Node) -> TcpStream {
@@ -35,7 +46,10 @@ fn tcp(node: &Node) -> TcpStream {
 async fn values(client: &Client, topic: &str, count: usize) -> Vec<String> {
     let mut consumer = client.consumer(ConsumerConfig::default()).unwrap();
     consumer.assign_topic(topic).await.unwrap();
-    consumer.handle().seek_to_beginning(&consumer.handle().assignment()).unwrap();
+    consumer
+        .handle()
+        .seek_to_beginning(&consumer.handle().assignment())
+        .unwrap();
     let mut seen = Vec::new();
     while seen.len() < count {
         for record in consumer.next().await.unwrap() {
@@ -83,14 +97,20 @@ async fn a_node_that_is_asked_to_stop_does_not_wait_for_parked_requests() {
     assert!(waiting.is_err(), "there is nothing to read");
     let begun = Instant::now();
     node.shutdown().await;
-    assert!(begun.elapsed() < Duration::from_secs(20), "stopped after {:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_secs(20),
+        "stopped after {:?}",
+        begun.elapsed()
+    );
 }
 
 #[tokio::test]
 async fn one_data_directory_takes_one_node() {
     let dir = TempDir::new().unwrap();
     let node = Node::start(config(dir.path())).unwrap();
-    let Err(error) = Node::start(config(dir.path())) else { panic!("two nodes on one directory") };
+    let Err(error) = Node::start(config(dir.path())) else {
+        panic!("two nodes on one directory")
+    };
     assert!(error.to_string().contains("uses the data directory"), "{error}");
     node.shutdown().await;
     Node::start(config(dir.path())).unwrap().shutdown().await;
@@ -102,10 +122,16 @@ async fn an_unknown_version_of_api_versions_is_answered_in_version_0() {
     let node = Node::start(config(dir.path())).unwrap();
     let mut stream = tcp(&node);
     // length 10 | api key 18 | version 99 | correlation id 7 | no client id
-    stream.write_all(&[0, 0, 0, 10, 0, 18, 0, 99, 0, 0, 0, 7, 255, 255]).unwrap();
+    stream
+        .write_all(&[0, 0, 0, 10, 0, 18, 0, 99, 0, 0, 0, 7, 255, 255])
+        .unwrap();
     let mut head = [0; 10];
     stream.read_exact(&mut head).unwrap();
-    assert_eq!(head[4..], [0, 0, 0, 7, 0, 35], "correlation id, then UNSUPPORTED_VERSION");
+    assert_eq!(
+        head[4..],
+        [0, 0, 0, 7, 0, 35],
+        "correlation id, then UNSUPPORTED_VERSION"
+    );
     node.shutdown().await;
 }
 

@@ -65,7 +65,10 @@ pub(super) enum Ended {
 impl Ended {
     /// Whether there is something to be said about it: that a client goes away in the middle is its own business, and so is our stop.
     pub(super) fn is_worth_a_line(&self) -> bool {
-        !matches!(self, Self::Stopping | Self::Write(_) | Self::Frame(FrameEnd::Io(_) | FrameEnd::Stopping))
+        !matches!(
+            self,
+            Self::Stopping | Self::Write(_) | Self::Frame(FrameEnd::Io(_) | FrameEnd::Stopping)
+        )
     }
 }
 

@@ -90,7 +90,13 @@ impl Local {
 impl Sequencer for Local {
     fn propose(&mut self, now: i64, proposal: ProposalId, command: Command) -> Result<(), TooLarge> {
         let time = self.time.max(now);
-        let entry = Entry { index: self.next, term: TERM, node: self.node, time, command };
+        let entry = Entry {
+            index: self.next,
+            term: TERM,
+            node: self.node,
+            time,
+            command,
+        };
         let rope = entry.encode();
         if ENTRY_BYTES_MAX < rope.iter().map(Bytes::len).sum() {
             return Err(TooLarge);
@@ -100,7 +106,12 @@ impl Sequencer for Local {
         let (index, events, attempt) = (entry.index, self.events.clone(), self.attempt);
         let done = move |verdict| {
             // A node that is gone needs no verdict.
-            let _ = events.send(Event::Committed(Box::new(Committed { proposal, entry, attempt, verdict })));
+            let _ = events.send(Event::Committed(Box::new(Committed {
+                proposal,
+                entry,
+                attempt,
+                verdict,
+            })));
         };
         self.writer.submit(index, rope, Box::new(done));
         Ok(())

@@ -289,7 +289,9 @@ impl Turn {
     /// Proposes what had to wait, as far as it need not wait any longer.
     fn release(&mut self) {
         while !self.open.held.is_empty() && !self.is_behind() {
-            let Some((id, command)) = self.open.held.pop_front() else { return };
+            let Some((id, command)) = self.open.held.pop_front() else {
+                return;
+            };
             self.hand_over(id, command);
         }
     }
@@ -351,6 +353,10 @@ impl Turn {
 fn makes_room(command: &Command) -> bool {
     matches!(
         command,
-        Command::DeleteTopics(_) | Command::TrimLogs(_) | Command::ExpireProducers(_) | Command::DeleteOffsets(_) | Command::Group(_)
+        Command::DeleteTopics(_)
+            | Command::TrimLogs(_)
+            | Command::ExpireProducers(_)
+            | Command::DeleteOffsets(_)
+            | Command::Group(_)
     )
 }

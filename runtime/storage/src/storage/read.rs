@@ -68,7 +68,9 @@ impl Storage {
     pub fn read_from_memory(&self, read: LogRead) -> Option<Result<Records, ReadError>> {
         let mut gather = Gather::new(read);
         let inner = self.shared.read();
-        let Some(log) = inner.logs.get(&read.log) else { return Some(Ok(gather.finish())) };
+        let Some(log) = inner.logs.get(&read.log) else {
+            return Some(Ok(gather.finish()));
+        };
         if gather.next() < log.start {
             return Some(Err(ReadError::Gone));
         }
