@@ -36,7 +36,7 @@ impl FromStr for Place {
             "committed" => Some(Place::Committed),
             _ => match text.split_at_checked(1) {
                 Some(("@", time)) => moment(time).map(Place::Time),
-                Some(("-", count)) => count.parse().ok().map(Place::BeforeEnd),
+                Some(("-", count)) => count.parse().ok().filter(|count| 0 <= *count).map(Place::BeforeEnd),
                 _ => text.parse().ok().filter(|offset| 0 <= *offset).map(Place::Offset),
             },
         };

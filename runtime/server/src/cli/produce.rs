@@ -325,7 +325,7 @@ mod tests {
 
     #[test]
     fn headers_keys_and_nulls_apply_to_every_record() {
-        let produce = produce(&["-H", "a=1", "-H", "a=2", "--key", "k", "--null-value", "NULL"]);
+        let produce = produce(&["-H", "a=1", "-H", "a=2", "--record-key", "k", "--null-value", "NULL"]);
         let record = produce.record(b"NULL").expect("it is a record");
         assert_eq!(
             (record.key.as_deref(), record.value, record.headers.len()),

@@ -252,10 +252,10 @@ fn explain(error: &Error) -> String {
     let key = error.path.join(".");
     match &error.kind {
         Kind::UnknownField(name, known) => {
-            let key = if key.is_empty() || key.ends_with(name.as_str()) {
-                name.clone()
-            } else {
-                format!("{key}.{name}")
+            let key = match error.path.last() {
+                None => name.clone(),
+                Some(last) if last == name => key,
+                Some(_) => format!("{key}.{name}"),
             };
             format!("{at}unknown key {key}; there are {}", known.join(", "))
         }
