@@ -1,0 +1,64 @@
+//! `tidemill module`: what the author and the operator of a module do with it. One file for each command.
+//!
+//! The commands that change nothing on a daemon need none.
+mod delete;
+mod deploy;
+mod list;
+mod logs;
+mod pause;
+mod project;
+mod resume;
+mod status;
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use tidemill_client::Admin;
+
+use super::Failure;
+use super::remote::{Remote, block_on};
+
+/// Deploy Wasm modules, look at them, stop and start them.
+#[derive(Debug, Args)]
+pub(super) struct Group {
+    #[command(flatten)]
+    remote: Remote,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Deploy(deploy::Deploy),
+    List(list::List),
+    Status(status::Status),
+    Logs(logs::Logs),
+    Pause(pause::Pause),
+    Resume(resume::Resume),
+    Delete(delete::Delete),
+}
+
+impl Group {
+    pub(super) fn run(self) -> Result<ExitCode, Failure> {
+        let remote = &self.remote;
+        match self.command {
+            Command::Deploy(deploy) => deploy.run(remote),
+            Command::List(list) => with_admin(remote, async |admin| list.run(admin).await),
+            Command::Status(status) => with_admin(remote, async |admin| status.run(admin).await),
+            Command::Logs(logs) => with_admin(remote, async |admin| logs.run(admin).await),
+            Command::Pause(pause) => with_admin(remote, async |admin| pause.run(admin).await),
+            Command::Resume(resume) => with_admin(remote, async |admin| resume.run(admin).await),
+            Command::Delete(delete) => with_admin(remote, async |admin| delete.run(admin).await),
+        }
+    }
+}
+
+/// Connects, does it, and takes leave of the daemon.
+fn with_admin(remote: &Remote, work: impl AsyncFnOnce(&Admin) -> Result<(), Failure>) -> Result<ExitCode, Failure> {
+    block_on(async {
+        let client = remote.connect().await?;
+        let done = work(&client.admin()).await;
+        client.close().await;
+        done.map(|()| ExitCode::SUCCESS)
+    })
+}
