@@ -30,6 +30,17 @@ pub fn compile(component: &[u8], directory: &Path) -> Result<Report, Error> {
     Ok(report)
 }
 
+/// Looks at a component as [`compile()`] does, and keeps nothing.
+///
+/// # Errors
+/// When it is not a component that can run here.
+pub fn inspect(component: &[u8]) -> Result<Report, Error> {
+    check::check_bytes(component)?;
+    let engine = engine::compiling()?;
+    let compiled = Component::new(&engine, component).map_err(Error::component)?;
+    check::check(&engine, &compiled)
+}
+
 /// The whole life of the child: true if the component was compiled. What it has to say is one line on `output`, read by [`parse_report`].
 ///
 /// # Errors

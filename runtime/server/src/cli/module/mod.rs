@@ -1,14 +1,19 @@
 //! `tidemill module`: what the author and the operator of a module do with it. One file for each command.
 //!
 //! The commands that change nothing on a daemon need none.
+mod build;
+mod check;
 mod delete;
 mod deploy;
 mod list;
 mod logs;
+mod new;
 mod pause;
 mod project;
 mod resume;
 mod status;
+mod template;
+mod toolchain;
 
 use std::process::ExitCode;
 
@@ -18,7 +23,7 @@ use tidemill_client::Admin;
 use super::Failure;
 use super::remote::{Remote, block_on};
 
-/// Deploy Wasm modules, look at them, stop and start them.
+/// Write, build and test Wasm modules; deploy them, look at them, stop and start them.
 #[derive(Debug, Args)]
 pub(super) struct Group {
     #[command(flatten)]
@@ -29,6 +34,9 @@ pub(super) struct Group {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    New(new::New),
+    Check(check::Check),
+    Build(build::Build),
     Deploy(deploy::Deploy),
     List(list::List),
     Status(status::Status),
@@ -42,6 +50,9 @@ impl Group {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         let remote = &self.remote;
         match self.command {
+            Command::New(new) => new.run(),
+            Command::Check(check) => check.run(),
+            Command::Build(build) => build.run(),
             Command::Deploy(deploy) => deploy.run(remote),
             Command::List(list) => with_admin(remote, async |admin| list.run(admin).await),
             Command::Status(status) => with_admin(remote, async |admin| status.run(admin).await),

@@ -9,6 +9,9 @@ use crate::cli::Failure;
 /// The manifest's name in a module's folder.
 pub(super) const MANIFEST: &str = "module.toml";
 
+/// The crate's manifest in the folder of a module in Rust.
+pub(super) const CARGO_MANIFEST: &str = "Cargo.toml";
+
 /// A manifest that was read, and where.
 #[derive(Debug)]
 pub(super) struct Project {
@@ -37,7 +40,10 @@ impl Project {
 
     /// Where the manifest is.
     pub(super) fn folder(&self) -> &Path {
-        self.manifest_path.parent().unwrap_or(Path::new("."))
+        match self.manifest_path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        }
     }
 
     /// Reads the component: the one given, or the one that the manifest names.
@@ -51,9 +57,7 @@ impl Project {
             }
         };
         let shown = path.display();
-        std::fs::read(&path).map_err(|e| {
-            format!("{shown}: {e}; build it with `cargo build --target wasm32-wasip2 --release`, or give --component")
-                .into()
-        })
+        std::fs::read(&path)
+            .map_err(|e| format!("{shown}: {e}; build it with `tidemill module build`, or give --component").into())
     }
 }
