@@ -162,29 +162,51 @@ impl Database {
 
     /// Writes all of `work`, durably, or nothing.
     pub(crate) fn write<T>(&self, work: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>) -> Result<T, Error> {
-        let result = self.try_write(work);
+        self.write_in_parts(std::iter::empty::<()>(), |_, ()| Ok(()), work)
+    }
+
+    /// Writes each of `parts`, then `last`, durably, or nothing at all. Parts that fit half the cache write each page once. Readers may see the first
+    /// parts before the last.
+    pub(crate) fn write_in_parts<P, T>(
+        &self,
+        parts: impl Iterator<Item = P>,
+        part: impl FnMut(&WriteTransaction, P) -> Result<(), redb::Error>,
+        last: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
+    ) -> Result<T, Error> {
+        let result = self.try_write(parts, part, last);
         if let Err(error) = &result
             && error.is_retriable()
         {
-            // redb refuses everything after a failed write, reads too. Opened again it is as after its last commit.
+            // redb refuses everything after a failed write, reads too. Opened again it is as after its last durable commit.
             *self.slot.write().unwrap_or_else(PoisonError::into_inner) = Slot::Broken;
         }
         result
     }
 
-    fn try_write<T>(&self, work: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>) -> Result<T, Error> {
+    fn try_write<P, T>(
+        &self,
+        parts: impl Iterator<Item = P>,
+        mut part: impl FnMut(&WriteTransaction, P) -> Result<(), redb::Error>,
+        last: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
+    ) -> Result<T, Error> {
         self.reopen()?;
         let slot = self.slot.read().unwrap_or_else(PoisonError::into_inner);
         let Slot::Writing(database) = &*slot else {
             return Err(Error::Contract(format!("{} is sealed", self.path)));
         };
-        let mut transaction = database.begin_write().named(&self.path)?;
-        transaction
-            .set_durability(Durability::Immediate)
-            .map_err(redb::Error::from)
-            .named(&self.path)?;
+        let begin = |durability| {
+            let mut transaction = database.begin_write()?;
+            transaction.set_durability(durability)?;
+            Ok::<_, redb::Error>(transaction)
+        };
+        for each in parts {
+            let transaction = begin(Durability::None).named(&self.path)?;
+            part(&transaction, each).named(&self.path)?;
+            transaction.commit().named(&self.path)?;
+        }
+        let mut transaction = begin(Durability::Immediate).named(&self.path)?;
         transaction.set_quick_repair(true);
-        let done = work(&transaction).named(&self.path)?;
+        let done = last(&transaction).named(&self.path)?;
         transaction.commit().named(&self.path)?;
         Ok(done)
     }

@@ -34,15 +34,15 @@ pub const UNSETTLED_BYTES_MAX: u64 = 128 << 20;
 /// Settled batches kept in memory for readers near the end of a log.
 pub const CACHED_BYTES_MAX: u64 = 32 << 20;
 
-/// Batches that one transaction puts into a segment. redb keeps a transaction's pages in half its cache; what does not fit is written, read back for
+/// What one transaction puts into a segment or the state. redb keeps a transaction's pages in half its cache; what does not fit is written, read back for
 /// its checksum, and written again.
 pub const TRANSACTION_BYTES: usize = 12 << 20;
 
 /// redb's cache for the segment being written: twice a transaction, and what belongs to it.
 pub const SEGMENT_CACHE_BYTES: usize = 32 << 20;
 
-/// redb's cache for the state.
-pub const STATE_CACHE_BYTES: usize = 16 << 20;
+/// redb's cache for the state: likewise.
+pub const STATE_CACHE_BYTES: usize = 32 << 20;
 
 /// redb's cache for a sealed segment.
 pub const SEALED_CACHE_BYTES: usize = 8 << 20;

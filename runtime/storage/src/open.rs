@@ -28,6 +28,8 @@ pub struct Options {
     pub segment_bytes: u64,
     /// Settle when so much is waiting, [`limits::SETTLE_BYTES`].
     pub settle_bytes: u64,
+    /// Size of one transaction of a settle round, [`limits::TRANSACTION_BYTES`].
+    pub transaction_bytes: usize,
     /// Settle when so much time has passed, [`limits::SETTLE_INTERVAL_MS`].
     pub settle_interval: Duration,
     /// Bound of what waits to be settled, [`limits::UNSETTLED_BYTES_MAX`].
@@ -46,6 +48,7 @@ impl Default for Options {
             journal_file_bytes: limits::JOURNAL_FILE_BYTES,
             segment_bytes: limits::SEGMENT_BYTES,
             settle_bytes: limits::SETTLE_BYTES,
+            transaction_bytes: limits::TRANSACTION_BYTES,
             settle_interval: Duration::from_millis(limits::SETTLE_INTERVAL_MS),
             unsettled_bytes_max: limits::UNSETTLED_BYTES_MAX,
             cached_bytes_max: limits::CACHED_BYTES_MAX,

@@ -16,7 +16,6 @@ use std::{
 use crate::{
     Error, LogId,
     journal::Files,
-    limits,
     log::Batch,
     segments::Round,
     storage::{Shared, Storage},
@@ -75,7 +74,7 @@ impl Settler {
         if let Some(round) = round {
             let result = self
                 .segments(&round.starts)
-                .and_then(|()| self.shared.state.write(&round));
+                .and_then(|()| self.shared.state.write(&round, self.shared.transaction_bytes));
             let mut inner = self.shared.write();
             if let Err(error) = result {
                 inner.take_back(round);
@@ -96,7 +95,7 @@ impl Settler {
         } else {
             starts.to_vec()
         };
-        let mut rounds = rounds(self.unsettled());
+        let mut rounds = rounds(self.unsettled(), self.shared.transaction_bytes);
         match rounds.first_mut() {
             Some(first) => first.starts = starts,
             None if !starts.is_empty() => rounds.push(Round {
@@ -141,8 +140,8 @@ impl Settler {
     }
 }
 
-/// Cuts what waits into rounds of about [`limits::TRANSACTION_BYTES`].
-fn rounds(unsettled: Vec<(LogId, Vec<Batch>)>) -> Vec<Round> {
+/// Cuts what waits into rounds of about so many bytes.
+fn rounds(unsettled: Vec<(LogId, Vec<Batch>)>, transaction_bytes: usize) -> Vec<Round> {
     let mut rounds = Vec::new();
     let (mut round, mut round_bytes) = (Round::default(), 0);
     for (log, batches) in unsettled {
@@ -150,7 +149,7 @@ fn rounds(unsettled: Vec<(LogId, Vec<Batch>)>) -> Vec<Round> {
         for batch in batches {
             round_bytes += batch.data.len();
             part.push(batch);
-            if limits::TRANSACTION_BYTES <= round_bytes {
+            if transaction_bytes <= round_bytes {
                 round.appends.push((log, std::mem::take(&mut part)));
                 rounds.push(std::mem::take(&mut round));
                 round_bytes = 0;

@@ -16,6 +16,8 @@ use crate::{
 const ROWS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("rows");
 /// Where a log starts, if it does not start at 0.
 const STARTS: TableDefinition<u32, i64> = TableDefinition::new("starts");
+/// redb's page.
+const PAGE_BYTES: usize = 4 << 10;
 const APPLIED: &str = "applied";
 const SHARD: &str = "shard";
 
@@ -141,33 +143,50 @@ impl State {
     }
 
     /// Does a round, durably or not at all.
-    pub(crate) fn write(&self, round: &Round) -> Result<(), Error> {
+    pub(crate) fn write(&self, round: &Round, transaction_bytes: usize) -> Result<(), Error> {
         let Round {
             rows,
             cleared,
             starts,
             applied,
         } = round;
-        self.database.write(|transaction| {
-            let mut table = transaction.open_table(ROWS)?;
-            for (kind, key, value) in rows.rows() {
-                let key = full_key(kind, key);
-                match value {
-                    Some(value) => drop(table.insert(&*key, &value[..])?),
-                    None => drop(table.remove(&*key)?),
+        let mut rows = rows.rows().peekable();
+        // At worst each row is on a page of its own.
+        let part_rows = (transaction_bytes / PAGE_BYTES).max(1);
+        let parts = std::iter::from_fn(|| {
+            rows.peek()?;
+            Some(rows.by_ref().take(part_rows).collect::<Vec<_>>())
+        });
+        let mut full = Vec::new();
+        self.database.write_in_parts(
+            parts,
+            |transaction, part| {
+                let mut table = transaction.open_table(ROWS)?;
+                for (kind, key, value) in part {
+                    full.clear();
+                    full.push(kind as u8);
+                    full.extend_from_slice(key);
+                    match value {
+                        Some(value) => drop(table.insert(&full[..], &value[..])?),
+                        None => drop(table.remove(&full[..])?),
+                    }
                 }
-            }
-            for (kind, prefix) in cleared {
-                let (start, end) = with_prefix(*kind, prefix);
-                table.retain_in::<&[u8], _>(&start[..]..&end[..], |_, _| false)?;
-            }
-            let mut table = transaction.open_table(STARTS)?;
-            for (log, start) in starts {
-                table.insert(log.0, start)?;
-            }
-            transaction.open_table(META)?.insert(APPLIED, applied)?;
-            Ok(())
-        })
+                Ok(())
+            },
+            |transaction| {
+                let mut table = transaction.open_table(ROWS)?;
+                for (kind, prefix) in cleared {
+                    let (start, end) = with_prefix(*kind, prefix);
+                    table.retain_in::<&[u8], _>(&start[..]..&end[..], |_, _| false)?;
+                }
+                let mut table = transaction.open_table(STARTS)?;
+                for (log, start) in starts {
+                    table.insert(log.0, start)?;
+                }
+                transaction.open_table(META)?.insert(APPLIED, applied)?;
+                Ok(())
+            },
+        )
     }
 
     pub(crate) fn close(&self) -> Result<(), Error> {

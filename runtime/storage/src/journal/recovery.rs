@@ -129,7 +129,8 @@ impl Scan<'_> {
         while let Some(group) = Group::at(&header, &data, position, index) {
             for entry in group.entries {
                 if self.applied < index {
-                    self.entries.push((index, entry));
+                    // A copy: a batch that stays in memory must not keep the whole file there.
+                    self.entries.push((index, Bytes::copy_from_slice(&entry)));
                 }
                 index += 1;
             }

@@ -24,6 +24,7 @@ pub fn small() -> Options {
         seed: 7,
         journal_file_bytes: 16 << 10,
         segment_bytes: 12 << 10,
+        transaction_bytes: 16 << 10,
         cached_bytes_max: 4 << 10,
         reserve_bytes: 0,
         ..Options::default()
