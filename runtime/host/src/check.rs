@@ -114,7 +114,7 @@ fn check_import(name: &str) -> Result<(), Error> {
             return Ok(());
         }
         format!("imports `{name}`; of WASI, 0.2 is offered: build with `--target wasm32-wasip2`")
-    } else if interface.starts_with("wasi:sockets/") || interface.starts_with("wasi:http/") {
+    } else if interface.starts_with("wasi:http/") {
         format!("imports `{name}`: a module has no network")
     } else {
         format!("imports `{name}`, which nothing here offers")

@@ -48,7 +48,8 @@ fn config() -> Config {
         .concurrency_support(false)
         .wasm_component_model(true)
         .wasm_memory64(false)
-        .wasm_multi_memory(false)
+        // Components made of components (QuickJS's are) talk through adapters that see both their memories.
+        .wasm_multi_memory(true)
         .epoch_interruption(true)
         .max_wasm_stack(limits::GUEST_STACK_BYTES)
         .memory_init_cow(true)

@@ -1,12 +1,13 @@
-//! What a plain Rust component (`wasm32-wasip2`) imports of WASI 0.2, harmless: an empty environment, a closed standard input, output to the
-//! log, no files, the batch's clock, random numbers from a seed. Nothing ambient, so a batch run again gives the same answer.
+//! What components import of WASI 0.2 (Rust's `wasm32-wasip2`, and the engines that JavaScript and Python bring along), harmless: an empty
+//! environment, a closed standard input, output to the log, no files, no network, the batch's clock, random numbers from a seed. Nothing
+//! ambient, so a batch run again gives the same answer.
 //!
 //! A component names the version of WASI that its toolchain had; each import is therefore linked under the very name that it has. What
 //! is in an offered interface but makes no sense here (opening a file) traps when it is called.
 use wasmtime::{
     StoreContextMut, bail,
     component::{
-        ComponentType, Linker, LinkerInstance, Lower, Resource, ResourceType,
+        ComponentType, Linker, LinkerInstance, Lower, Resource, ResourceType, Val,
         types::{self, ComponentItem},
     },
 };
@@ -14,7 +15,7 @@ use wasmtime::{
 use crate::call::{Guest, Stop};
 
 /// Interfaces that are offered.
-pub(crate) const INTERFACES: [&str; 19] = [
+pub(crate) const INTERFACES: [&str; 27] = [
     "wasi:cli/environment",
     "wasi:cli/exit",
     "wasi:cli/stdin",
@@ -33,7 +34,16 @@ pub(crate) const INTERFACES: [&str; 19] = [
     "wasi:io/poll",
     "wasi:io/streams",
     "wasi:random/random",
+    "wasi:random/insecure",
     "wasi:random/insecure-seed",
+    // Python's standard library imports all of it, used or not. Whoever asks for a socket is denied.
+    "wasi:sockets/instance-network",
+    "wasi:sockets/ip-name-lookup",
+    "wasi:sockets/network",
+    "wasi:sockets/tcp",
+    "wasi:sockets/tcp-create-socket",
+    "wasi:sockets/udp",
+    "wasi:sockets/udp-create-socket",
 ];
 
 /// Bytes of random numbers in one call.
@@ -51,6 +61,8 @@ struct Descriptor;
 struct DirectoryEntryStream;
 struct TerminalInput;
 struct TerminalOutput;
+/// Everything of `wasi:sockets`: none of it is ever made, but for the network, which denies everything.
+struct Socket;
 
 #[derive(ComponentType, Lower)]
 #[component(variant)]
@@ -105,6 +117,12 @@ fn resource(offered: &mut LinkerInstance<'_, Guest>, name: &str) -> wasmtime::Re
         "directory-entry-stream" => ResourceType::host::<DirectoryEntryStream>(),
         "terminal-input" => ResourceType::host::<TerminalInput>(),
         "terminal-output" => ResourceType::host::<TerminalOutput>(),
+        "network"
+        | "tcp-socket"
+        | "udp-socket"
+        | "incoming-datagram-stream"
+        | "outgoing-datagram-stream"
+        | "resolve-address-stream" => ResourceType::host::<Socket>(),
         _ => bail!("unknown resource `{name}`"),
     };
     offered.resource(name, ty, |_, _| Ok(()))
@@ -123,7 +141,13 @@ fn function(offered: &mut LinkerInstance<'_, Guest>, interface: &str, name: &str
         }),
         "io/poll" => poll(offered, interface, name),
         "io/streams" => stream(offered, interface, name),
-        "random/random" | "random/insecure-seed" => random(offered, interface, name),
+        "random/random" | "random/insecure" | "random/insecure-seed" => random(offered, interface, name),
+        "sockets/instance-network" => {
+            offered.func_wrap(name, |_: Store<'_>, (): ()| Ok((Resource::<Socket>::new_own(0),)))
+        }
+        "sockets/ip-name-lookup" | "sockets/tcp-create-socket" | "sockets/udp-create-socket" => {
+            no_network(offered, interface, name)
+        }
         _ => trap(offered, interface, name),
     }
 }
@@ -131,6 +155,20 @@ fn function(offered: &mut LinkerInstance<'_, Guest>, interface: &str, name: &str
 fn trap(offered: &mut LinkerInstance<'_, Guest>, interface: &str, name: &str) -> wasmtime::Result<()> {
     let full_name = format!("{interface}#{name}");
     offered.func_new(name, move |_, _, _, _| bail!("`{full_name}` is not there for a module"))
+}
+
+/// Answers `access-denied` to whoever asks for a socket or a name, and says so in the log.
+fn no_network(offered: &mut LinkerInstance<'_, Guest>, interface: &str, name: &str) -> wasmtime::Result<()> {
+    let full_name = format!("{interface}#{name}");
+    if name.contains("resolve-address-stream.") {
+        return trap(offered, interface, name);
+    }
+    offered.func_new(name, move |mut store, _, _, results| {
+        let call = store.data_mut().call();
+        call.notice(format!("`{full_name}` is denied: a module has no network"));
+        results[0] = Val::Result(Err(Some(Box::new(Val::Enum("access-denied".into())))));
+        Ok(())
+    })
 }
 
 fn process(offered: &mut LinkerInstance<'_, Guest>, interface: &str, name: &str) -> wasmtime::Result<()> {
@@ -244,18 +282,20 @@ fn stream(offered: &mut LinkerInstance<'_, Guest>, interface: &str, name: &str) 
 
 fn random(offered: &mut LinkerInstance<'_, Guest>, interface: &str, name: &str) -> wasmtime::Result<()> {
     match name {
-        "get-random-bytes" => offered.func_wrap(name, |mut store: Store<'_>, (length,): (u64,)| {
-            if RANDOM_BYTES_MAX < length {
-                return Err(Stop::Limit(format!(
-                    "more than {RANDOM_BYTES_MAX} random bytes in one call (a bound of the host)"
-                ))
-                .into());
-            }
-            let call = store.data_mut().call();
-            let words = std::iter::repeat_with(|| next_random(&mut call.random).to_le_bytes()).flatten();
-            Ok((words.take(usize::try_from(length)?).collect::<Vec<u8>>(),))
-        }),
-        "get-random-u64" => offered.func_wrap(name, |mut store: Store<'_>, (): ()| {
+        "get-random-bytes" | "get-insecure-random-bytes" => {
+            offered.func_wrap(name, |mut store: Store<'_>, (length,): (u64,)| {
+                if RANDOM_BYTES_MAX < length {
+                    return Err(Stop::Limit(format!(
+                        "more than {RANDOM_BYTES_MAX} random bytes in one call (a bound of the host)"
+                    ))
+                    .into());
+                }
+                let call = store.data_mut().call();
+                let words = std::iter::repeat_with(|| next_random(&mut call.random).to_le_bytes()).flatten();
+                Ok((words.take(usize::try_from(length)?).collect::<Vec<u8>>(),))
+            })
+        }
+        "get-random-u64" | "get-insecure-random-u64" => offered.func_wrap(name, |mut store: Store<'_>, (): ()| {
             Ok((next_random(&mut store.data_mut().call().random),))
         }),
         // Seeds the guest's hash maps, once in an instance's life: it must not depend on the batch that the instance happens to begin with.

@@ -313,10 +313,11 @@ impl<'a> Rest<'a> {
                     .get(i)
                     .map_or(0, |count| usize::from(u16::from_le(*count))),
             )?,
-            timestamp: columns
-                .timestamps
-                .get(i)
-                .map_or(timestamp, |timestamp| i64::from_le(*timestamp)),
+            // -1 is Kafka's word for "no timestamp".
+            timestamp: match columns.timestamps.get(i).map(|timestamp| i64::from_le(*timestamp)) {
+                None | Some(-1) => timestamp,
+                Some(timestamp) => timestamp,
+            },
             partition: partition.and_then(|partition| u32::try_from(partition).ok()),
         })
     }
