@@ -9,6 +9,7 @@
 mod bad_actors;
 mod daemon;
 mod delivery;
+mod examples;
 mod kcat;
 mod kill;
 mod member;

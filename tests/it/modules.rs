@@ -62,18 +62,6 @@ fn create(daemon: &Daemon, topics: &[&str], partitions: i32) {
 }
 
 #[test]
-fn every_example_has_a_valid_manifest_and_a_readme() {
-    for name in ["redact", "route", "sessionize", "bad-actors"] {
-        let folder = example(name);
-        let text = fs::read_to_string(folder.join("module.toml")).unwrap();
-        let manifest: tidemill_protocol::manifest::Manifest =
-            toml::from_str(&text).unwrap_or_else(|e| panic!("{name}: {e}"));
-        assert_eq!(manifest.module.name, name);
-        assert!(folder.join("README.md").exists(), "{name} has no README.md");
-    }
-}
-
-#[test]
 fn route_forwards_by_key_prefix() {
     let daemon = Daemon::start();
     create(&daemon, &["firehose", "team.orders", "team.users", "team.rest"], 2);
