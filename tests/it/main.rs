@@ -12,6 +12,7 @@ mod delivery;
 mod examples;
 mod kcat;
 mod kill;
+mod languages;
 mod member;
 mod modules;
 mod reading;

@@ -4,6 +4,7 @@
 //! It depends on nothing of the project, so that it starts in a second on a fresh machine.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod languages;
 mod run;
 
 use std::process::ExitCode;
@@ -35,6 +36,8 @@ enum Chore {
     },
     /// Build the guest examples for wasm32-wasip2.
     Guests,
+    /// Build the guest examples in JavaScript and Python, with tools from npm and PyPI that are brought into target/.
+    Languages,
     /// kill -9 the daemon at random moments under load and check every promise after it.
     Kill {
         /// How many times.
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Chore::Demo { keep, dev } => run::demo(keep, dev),
         Chore::Test { filter } => run::test(filter.as_deref()),
         Chore::Guests => run::guests(),
+        Chore::Languages => languages::languages(),
         Chore::Kill { rounds } => run::kill(rounds),
         Chore::Sweep => run::sweep(),
         Chore::Bench => run::bench(),

@@ -4,11 +4,11 @@ use std::{
     process::Command,
 };
 
-type Done = Result<(), String>;
+pub(crate) type Done = Result<(), String>;
 
 const WASM_TARGET: &str = "wasm32-wasip2";
 
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .ancestors()
         .nth(2)
@@ -66,6 +66,7 @@ pub(crate) fn guests() -> Done {
 
 pub(crate) fn test(filter: Option<&str>) -> Done {
     guests()?;
+    crate::languages::languages()?;
     if filter.is_none() {
         cargo(&["test", "--manifest-path", "guest-examples/Cargo.toml", "--locked"])?;
     }
