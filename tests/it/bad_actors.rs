@@ -9,6 +9,11 @@ use crate::{
 
 /// A daemon with a bad actor and a decent neighbour.
 fn stage(act: &str, on_poison: &str) -> Daemon {
+    stage_with(act, on_poison, &[])
+}
+
+/// The same with other `[limits]`.
+fn stage_with(act: &str, on_poison: &str, limits: &[(&str, &str)]) -> Daemon {
     let daemon = Daemon::start();
     for topic in [
         "wild",
@@ -30,6 +35,10 @@ fn stage(act: &str, on_poison: &str) -> Daemon {
             .as_table_mut()
             .unwrap()
             .insert("on-poison".into(), on_poison.into());
+        for (key, value) in limits {
+            let table = manifest["limits"].as_table_mut().unwrap();
+            table.insert((*key).to_owned(), (*value).into());
+        }
     });
     deploy(&daemon, "route", |_| {});
     daemon
@@ -70,15 +79,18 @@ fn the_neighbour_goes_on(daemon: &Daemon) {
 
 /// An act that ends in the dead-letter topic: nine pass, one is given up, and the message says why.
 fn is_isolated(act: &str, words: &[&str]) {
-    let daemon = stage(act, "dead-letter");
-    provoke(&daemon);
-    the_neighbour_goes_on(&daemon);
+    is_isolated_on(&stage(act, "dead-letter"), act, words);
+}
+
+fn is_isolated_on(daemon: &Daemon, act: &str, words: &[&str]) {
+    provoke(daemon);
+    the_neighbour_goes_on(daemon);
     until("the record is given up and the others pass", || {
-        count(&daemon, "wild.dlq") == 1 && count(&daemon, "tame") == 9
+        count(daemon, "wild.dlq") == 1 && count(daemon, "tame") == 9
     });
     let dead = daemon.run(&["consume", "wild.dlq", "--from", "earliest", "--until-end", "--json"]);
     let logs = daemon.run(&["module", "logs", "bad-actors"]);
-    let told = format!("{dead}\n{logs}\n{}", status(&daemon, "bad-actors"));
+    let told = format!("{dead}\n{logs}\n{}", status(daemon, "bad-actors"));
     assert!(
         dead.contains("\"now\""),
         "the record itself is in the dead-letter topic: {dead}"
@@ -142,14 +154,17 @@ fn a_flood_of_log_lines_is_cut() {
 
 /// An act that needs the operator: the module pauses, offsets are kept, and `status` says what to change.
 fn pauses(act: &str, words: &[&str]) {
-    let daemon = stage(act, "dead-letter");
-    provoke(&daemon);
-    the_neighbour_goes_on(&daemon);
+    pauses_on(&stage(act, "dead-letter"), act, words);
+}
+
+fn pauses_on(daemon: &Daemon, act: &str, words: &[&str]) {
+    provoke(daemon);
+    the_neighbour_goes_on(daemon);
     until("the module pauses", || {
-        status(&daemon, "bad-actors")["state"] == "paused" || status(&daemon, "bad-actors")["state"] == "failed"
+        status(daemon, "bad-actors")["state"] == "paused" || status(daemon, "bad-actors")["state"] == "failed"
     });
-    assert_eq!(count(&daemon, "tame"), 0, "nothing of the batch was committed");
-    let told = status(&daemon, "bad-actors").to_string();
+    assert_eq!(count(daemon, "tame"), 0, "nothing of the batch was committed");
+    let told = status(daemon, "bad-actors").to_string();
     for word in words {
         assert!(told.contains(word), "{act}: status does not name {word:?}: {told}");
     }
@@ -168,6 +183,90 @@ fn an_undeclared_bucket_pauses_the_module() {
 #[test]
 fn fatal_pauses_the_module() {
     pauses("fatal", &["the module wants to stop"]);
+}
+
+#[test]
+fn a_flood_of_host_calls_is_stopped() {
+    is_isolated("host-call-flood", &["batch.timeout", "wild"]);
+}
+
+#[test]
+fn a_handle_bomb_is_stopped() {
+    is_isolated("handle-bomb", &["1024 resource handles", "wild"]);
+}
+
+#[test]
+fn a_huge_call_to_the_host_is_stopped() {
+    let daemon = stage_with("huge-call", "dead-letter", &[("memory", "128MiB")]);
+    is_isolated_on(&daemon, "huge-call", &["bytes in one call to the host", "wild"]);
+}
+
+#[test]
+fn exit_is_a_trap() {
+    is_isolated("exit", &["exit", "wild"]);
+}
+
+#[test]
+fn a_nonsense_ack_is_a_trap() {
+    let daemon = stage("nonsense-ack", "dead-letter");
+    provoke(&daemon);
+    the_neighbour_goes_on(&daemon);
+    until("everything is given up, because every batch ends so", || {
+        count(&daemon, "wild.dlq") == 10
+    });
+    assert!(
+        daemon
+            .run(&["module", "logs", "bad-actors"])
+            .contains("ack.first(1000000)")
+    );
+}
+
+#[test]
+fn there_are_no_files_no_network_and_no_environment() {
+    for (act, code) in [
+        ("files", "no-files"),
+        ("network", "no-network"),
+        ("environment", "no-environment"),
+    ] {
+        is_isolated(act, &[code, "wild"]);
+    }
+}
+
+#[test]
+fn a_sleeper_holds_up_nobody() {
+    let daemon = stage("sleep", "dead-letter");
+    provoke(&daemon);
+    the_neighbour_goes_on(&daemon);
+    until("all records pass", || count(&daemon, "tame") == 10);
+}
+
+#[test]
+fn an_undeclared_metric_is_told_and_costs_nothing_else() {
+    let daemon = stage("undeclared-metric", "dead-letter");
+    provoke(&daemon);
+    until("all records pass", || count(&daemon, "tame") == 10);
+    let told = daemon.run(&["module", "logs", "bad-actors"]);
+    assert!(
+        told.contains("somebody-elses") && told.contains("metrics.counters"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_huge_record_pauses_the_module() {
+    let daemon = stage_with("huge-record", "dead-letter", &[("output-bytes", "4MiB")]);
+    pauses_on(&daemon, "huge-record", &["max.message.bytes"]);
+}
+
+#[test]
+fn more_state_than_a_batch_may_write_pauses_the_module() {
+    pauses("state-quota", &["limits.state"]);
+}
+
+#[test]
+fn a_huge_state_key_or_value_pauses_the_module() {
+    pauses("huge-key", &["4096 bytes"]);
+    pauses("huge-value", &["1048576 bytes"]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Everything a module must not do. `[config] act` chooses; the first record whose value is `now` sets it off, others are forwarded.
 //!
 //! After each of these the daemon lives, the other modules go on, and the message names the record, the limit and its manifest key.
-use std::hint::black_box;
+use std::{fs, hint::black_box, mem, net::TcpStream, process, thread, time::Duration};
 
 use tidemill_guest::prelude::*;
 
@@ -14,7 +14,11 @@ fn process(batch: &Batch) -> Result<Ack, Error> {
     }
     let all: Vec<u32> = (0..batch.len()).collect();
     batch.forward("tame", &all)?;
-    Ok(Ack::All)
+    Ok(if act == "nonsense-ack" {
+        Ack::First(1_000_000)
+    } else {
+        Ack::All
+    })
 }
 
 tidemill_guest::module!(process);
@@ -47,6 +51,62 @@ fn misbehave(act: &str, batch: &Batch, record: &Record) -> Result<(), Error> {
                 out.push(Message::new().value(Some(&block)));
                 out.send()?;
             }
+        }
+        "huge-record" => {
+            let block = vec![b'x'; 2 << 20];
+            let mut out = Output::to("tame");
+            out.push(Message::new().value(Some(&block)));
+            out.send()
+        }
+        "huge-call" => {
+            log::info(&"x".repeat(40 << 20));
+            Ok(())
+        }
+        "host-call-flood" => loop {
+            black_box(context::attempt());
+        },
+        "handle-bomb" => {
+            let mut hoard = Vec::new();
+            loop {
+                hoard.push(state::open("hoard")?);
+            }
+        }
+        "handle-leak" => {
+            // Each of them is closed, but for one a call.
+            mem::forget(state::open("hoard")?);
+            Ok(())
+        }
+        "state-quota" => {
+            let (hoard, block) = (state::open("hoard")?, vec![b'x'; 64 << 10]);
+            for n in 0_u64.. {
+                hoard.set(&n.to_be_bytes(), &block)?;
+            }
+            Ok(())
+        }
+        "huge-key" => state::open("hoard")?.set(&[b'k'; 1 << 20], b""),
+        "huge-value" => state::open("hoard")?.set(b"k", &vec![b'v'; 4 << 20]),
+        "exit" => process::exit(0),
+        "sleep" => {
+            // Nobody waits: the guest's clocks are the batch's, and a sleep moves them.
+            thread::sleep(Duration::from_secs(3_600));
+            Ok(())
+        }
+        "files" => match fs::read("/etc/passwd") {
+            Ok(_) => Err(record.poison("leak", "a file of the machine was read")),
+            Err(error) => Err(record.poison("no-files", error)),
+        },
+        "network" => match TcpStream::connect("127.0.0.1:9092") {
+            Ok(_) => Err(record.poison("leak", "a connection was made")),
+            Err(error) => Err(record.poison("no-network", error)),
+        },
+        "environment" => match std::env::vars().next() {
+            Some((name, _)) => Err(record.poison("leak", name)),
+            None => Err(record.poison("no-environment", "there is none")),
+        },
+        "nonsense-ack" => Ok(()),
+        "undeclared-metric" => {
+            context::count("somebody-elses", 1);
+            Ok(())
         }
         "undeclared-topic" => batch.forward("somebody-elses", &[record.index()]),
         "undeclared-bucket" => state::open("somebody-elses").map(|_| ()),
