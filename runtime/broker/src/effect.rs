@@ -2,7 +2,7 @@
 //!
 //! Every outside thing is one of these values, performed by exactly one crate: [`Changes`] by storage, [`Effect::Run`] by the host,
 //! the rest by the server's node loop. Nothing here does anything.
-use alloc::{boxed::Box, string::String, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeSet, string::String, vec::Vec};
 use bytes::Bytes;
 use tidemill_protocol::{api::Response, records::Records};
 
@@ -48,6 +48,8 @@ pub enum Effect {
     Load(module::Version),
     /// This version will not run again on this node; its instances may be dropped.
     Unload(module::Version),
+    /// Components of versions that are kept, by digest. Others may be deleted, but for what is being deployed just now.
+    Keep(BTreeSet<[u8; 32]>),
     /// Something worth a line in the daemon's log.
     Note(String),
 }

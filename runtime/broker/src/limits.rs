@@ -36,6 +36,18 @@ pub const FETCH_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Modules deployed on a shard.
 pub const MODULES_MAX: usize = 1000;
 
+/// Releases kept of each module, to roll back to.
+pub const RELEASES_KEPT: usize = 10;
+
+/// Ranges of dead letters that a task remembers as processed again.
+pub const REDRIVEN_RANGES_MAX: usize = 256;
+
+/// Bytes of dead letters read at once to be processed again.
+pub const LETTERS_READ_BYTES: usize = 256 * 1024;
+
+/// Bytes of a batch of dead letters, unpacked.
+pub const LETTER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// Log lines kept of each module.
 pub const MODULE_LOG_LINES: usize = 1000;
 

@@ -133,6 +133,7 @@ fn run(name: &str, component: &[u8]) -> Run {
         },
         version: Version {
             module: name.into(),
+            number: 1,
             label: "1".into(),
             digest: digest(component),
         },

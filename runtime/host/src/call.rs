@@ -63,7 +63,9 @@ impl Guest {
 
     /// The call that runs. Host functions are reached from within a call only.
     pub(crate) fn call(&mut self) -> &mut Call {
-        self.call.as_mut().expect("a guest runs within a call")
+        let call = self.call.as_mut().expect("a guest runs within a call");
+        call.host_calls = call.host_calls.saturating_add(1);
+        call
     }
 }
 
@@ -99,6 +101,8 @@ pub(crate) struct Call {
     pub(crate) random: u64,
     /// How far the guest's monotonic clock is ahead of the call's: it advances by looks and sleeps, not by time.
     pub(crate) waited_ns: u64,
+    /// Calls from the guest into the host.
+    pub(crate) host_calls: u32,
     /// When the call began.
     pub(crate) started: Instant,
     /// Set when nobody waits for the outcome any more.

@@ -103,10 +103,10 @@ impl Idle {
         dropped.is_some()
     }
 
-    /// Drops the instances of a deployment.
-    pub(crate) fn forget(&self, module: &str) {
+    /// Drops the instances of a version.
+    pub(crate) fn forget(&self, version: &Version) {
         let mut idle = self.instances.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.1.retain(|(_, task), _| task.module != module);
+        idle.1.retain(|(other, _), _| other != version);
     }
 }
 

@@ -12,7 +12,10 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use tidemill_broker::module::run::{Failure, Processed, Run, Usage, Verdict};
+use tidemill_broker::module::{
+    Version,
+    run::{Failure, Processed, Run, Usage, Verdict},
+};
 
 use crate::{Error, limits, sandbox::Sandbox};
 
@@ -44,8 +47,8 @@ struct Queue {
     /// Runs that wait, by deployment, and the deployments in turn.
     waiting: BTreeMap<String, VecDeque<Job>>,
     turns: VecDeque<String>,
-    /// Cancel flags of what waits or runs, by deployment.
-    flags: BTreeMap<String, Arc<AtomicBool>>,
+    /// Cancel flags of what waits or runs, by version.
+    flags: BTreeMap<Version, Arc<AtomicBool>>,
     stopped: bool,
 }
 
@@ -80,7 +83,7 @@ impl Lanes {
     pub fn submit(&self, run: Run, done: Done) {
         let module = run.task.module.clone();
         let mut queue = self.shared.lock();
-        let cancel = Arc::clone(queue.flags.entry(module.clone()).or_default());
+        let cancel = Arc::clone(queue.flags.entry(run.version.clone()).or_default());
         let waiting = queue.waiting.entry(module.clone()).or_default();
         waiting.push_back(Job { run, done, cancel });
         if waiting.len() == 1 {
@@ -90,9 +93,9 @@ impl Lanes {
         self.shared.changed.notify_one();
     }
 
-    /// Ends what runs or waits of a deployment: it is answered with a retry. What is submitted afterwards runs.
-    pub fn cancel(&self, module: &str) {
-        if let Some(flag) = self.shared.lock().flags.remove(module) {
+    /// Ends what runs or waits of a version: it is answered with a retry. What is submitted afterwards runs.
+    pub fn cancel(&self, version: &Version) {
+        if let Some(flag) = self.shared.lock().flags.remove(version) {
             flag.store(true, Ordering::Relaxed);
         }
     }

@@ -8,7 +8,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
 };
 
-use tidemill_broker::module::run::{Coordinates, Failure, Processed, Run, StateReader, Usage, Verdict};
+use tidemill_broker::module::{
+    Version,
+    run::{Coordinates, Failure, Processed, Run, StateReader, Usage, Verdict},
+};
 use wasmtime::{Engine, component::Resource};
 
 use crate::{
@@ -71,12 +74,11 @@ impl Sandbox {
         self.code(digest).map(drop)
     }
 
-    /// Drops the instances of a deployment, and with `digest` a version's code.
-    pub fn forget(&self, module: &str, digest: Option<&[u8; 32]>) {
-        self.idle.forget(module);
-        if let Some(digest) = digest {
-            self.codes.lock().unwrap_or_else(PoisonError::into_inner).remove(digest);
-        }
+    /// Drops a version's instances and its code. Another version of the same code loads it anew when it needs it.
+    pub fn forget(&self, version: &Version) {
+        self.idle.forget(version);
+        let mut codes = self.codes.lock().unwrap_or_else(PoisonError::into_inner);
+        codes.remove(&version.digest);
     }
 
     /// Runs one batch. A true `cancel` makes it end as soon as the guest can be interrupted.
@@ -127,6 +129,7 @@ impl Sandbox {
             noticed: BTreeSet::new(),
             random: wasi::task_seed(&run.task) ^ first_offset.cast_unsigned(),
             waited_ns: 0,
+            host_calls: 0,
             started,
             cancel: Arc::clone(cancel),
         }
@@ -296,6 +299,7 @@ impl Call {
             bytes: self.delivery.bytes() as u64,
             guest_us: u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX),
             memory_bytes,
+            host_calls: self.host_calls,
         };
         Processed {
             task: self.run.task.clone(),

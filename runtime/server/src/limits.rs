@@ -19,6 +19,9 @@ pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Lines of a management answer that wait to be written; a caller that is slower is cut off.
 pub(crate) const ADMIN_ANSWERS_MAX: usize = 1024;
 
+/// A component that was received is kept for so long, though no version of a module names it yet.
+pub(crate) const STAGED_KEPT: Duration = Duration::from_secs(600);
+
 /// Management calls in work get so long when the node stops.
 pub(crate) const ADMIN_GRACE: Duration = Duration::from_secs(1);
 

@@ -8,14 +8,14 @@ use alloc::{
     vec::Vec,
 };
 use tidemill_protocol::{
-    admin::{Answer, Call, ErrorCode},
+    admin::{self, Answer, Call, ErrorCode},
     manifest::Manifest,
 };
 
 use super::{
     Modules,
-    change::{Change, Deploy, Pause, Refused},
-    status,
+    change::{Change, Deploy, Pause, Promote, Refused, Rollback},
+    durable, releases, status,
     tickets::Waiter,
 };
 use crate::{
@@ -29,11 +29,63 @@ impl Modules {
     pub(crate) fn handle_admin(&mut self, ctx: &mut Context<'_>, from: RequestId, principal: &str, call: Call) {
         match call {
             Call::ModuleDeploy {
-                manifest, digest, wait, ..
-            } => self.deploy(ctx, from, *manifest, digest.0, wait),
+                manifest,
+                digest,
+                wait,
+                canary,
+                ..
+            } => {
+                let by = String::from(principal);
+                let canary = canary.map(|canary| self.canary(manifest.name(), canary));
+                let deploy = Deploy {
+                    manifest: Arc::new(*manifest),
+                    digest: digest.0,
+                    topics: Vec::new(),
+                    by,
+                    canary,
+                };
+                self.deploy(ctx, from, deploy, wait);
+            }
+            Call::ModuleHistory { module } => match ctx.state.modules.get(&module) {
+                None => ctx.respond_admin(from, unknown(&module)),
+                Some(durable) => {
+                    for version in status::history(durable) {
+                        ctx.respond_admin(from, Answer::Version(Box::new(version)));
+                    }
+                    ctx.respond_admin(from, Answer::Done);
+                }
+            },
+            Call::ModuleRollback { module, to, wait } => {
+                let rollback = Rollback {
+                    module: module.clone(),
+                    to,
+                    from: None,
+                    reason: format!("rolled back by {principal}"),
+                };
+                propose(ctx, from, module, wait, Change::Rollback(rollback));
+            }
+            Call::ModuleRewind {
+                module,
+                to,
+                reset_state,
+            } => match self.deployed.get_mut(&module) {
+                None => ctx.respond_admin(from, unknown(&module)),
+                Some(deployed) => deployed.rewind(ctx, &mut self.tickets, from, (to, reset_state)),
+            },
+            Call::ModuleRedrive { module, code, dry_run } => match self.deployed.get_mut(&module) {
+                None => ctx.respond_admin(from, unknown(&module)),
+                Some(deployed) => deployed.redrive(ctx, &mut self.tickets, from, code, dry_run),
+            },
+            Call::ModulePromote { module, wait } => {
+                let promote = Promote {
+                    module: module.clone(),
+                    release: None,
+                };
+                propose(ctx, from, module, wait, Change::Promote(promote));
+            }
             Call::ModuleList => {
                 for durable in ctx.state.modules.iter() {
-                    let status = status::status(ctx.state, durable, self.deployed.get(durable.name()));
+                    let status = status::status(ctx.state, ctx.now, durable, self.deployed.get(durable.name()));
                     ctx.respond_admin(from, Answer::Module(Box::new(status)));
                 }
                 ctx.respond_admin(from, Answer::Done);
@@ -41,14 +93,19 @@ impl Modules {
             Call::ModuleStatus { module } => match ctx.state.modules.get(&module) {
                 None => ctx.respond_admin(from, unknown(&module)),
                 Some(durable) => {
-                    let status = status::status(ctx.state, durable, self.deployed.get(&module));
+                    let status = status::status(ctx.state, ctx.now, durable, self.deployed.get(&module));
                     ctx.respond_admin(from, Answer::Module(Box::new(status)));
                     ctx.respond_admin(from, Answer::Done);
                 }
             },
-            Call::ModuleLogs { module, follow, tail } => match self.deployed.get_mut(&module) {
+            Call::ModuleLogs {
+                module,
+                follow,
+                tail,
+                level,
+            } => match self.deployed.get_mut(&module) {
                 None => ctx.respond_admin(from, unknown(&module)),
-                Some(deployed) => deployed.logs.show(ctx, from, tail, follow),
+                Some(deployed) => deployed.logs.show(ctx, from, tail, follow, level.as_deref()),
             },
             Call::ModulePause { module, reason } => {
                 let reason = reason.unwrap_or_else(|| format!("by {principal}"));
@@ -68,9 +125,9 @@ impl Modules {
         }
     }
 
-    fn deploy(&mut self, ctx: &mut Context<'_>, from: RequestId, manifest: Manifest, digest: [u8; 32], wait: bool) {
-        let topics = missing_topics(ctx, &manifest);
-        if let Some(missing) = topics.first().filter(|_| !ctx.config.auto_create_topics) {
+    fn deploy(&mut self, ctx: &mut Context<'_>, from: RequestId, mut deploy: Deploy, wait: bool) {
+        deploy.topics = missing_topics(ctx, &deploy.manifest);
+        if let Some(missing) = deploy.topics.first().filter(|_| !ctx.config.auto_create_topics) {
             let hint = format!(
                 "tidemill topic create {} --partitions {}",
                 missing.name, missing.partitions
@@ -78,13 +135,27 @@ impl Modules {
             let message = format!("topic {:?} does not exist", missing.name);
             return ctx.respond_admin(from, Answer::error_with_hint(ErrorCode::UnknownTopic, message, hint));
         }
-        let module = String::from(manifest.name());
-        let deploy = Deploy {
-            manifest: Arc::new(manifest),
-            digest,
-            topics,
-        };
+        let module = String::from(deploy.manifest.name());
+        if let Some(running) = ctx.state.modules.get(&module) {
+            for message in deploy.manifest.changes_from(running.manifest()) {
+                let stage = "changed".into();
+                ctx.respond_admin(from, Answer::Progress { stage, message });
+            }
+        }
         propose(ctx, from, module, wait, Change::Deploy(deploy));
+    }
+
+    /// Chooses a canary's tasks: the first of those that this node has.
+    fn canary(&self, module: &str, canary: admin::Canary) -> durable::Canary {
+        let owned = self.deployed.get(module).into_iter();
+        let owned = owned.flat_map(|deployed| deployed.tasks.keys().copied());
+        let count = usize::try_from(canary.tasks).unwrap_or(usize::MAX);
+        durable::Canary {
+            tasks: owned.take(count).collect(),
+            failures_max: canary.failures_max,
+            lag_max: i64::try_from(canary.lag_max).unwrap_or(i64::MAX),
+            promote_after_ms: i64::try_from(canary.promote_after_ms).unwrap_or(i64::MAX),
+        }
     }
 }
 
@@ -104,6 +175,30 @@ pub(super) fn refusal(module: &str, refused: &Refused) -> Answer {
         Refused::Topic(topic, code) => {
             let message = format!("topic {topic:?} cannot be created: {}", code.sentence());
             Answer::error(ErrorCode::UnknownTopic, message)
+        }
+        Refused::UnknownRelease(wanted) => {
+            let message = format!(
+                "no version {} of module {module:?} is kept",
+                releases::wanted(wanted.as_ref())
+            );
+            let hint = format!("tidemill module history {module}");
+            Answer::error_with_hint(ErrorCode::UnknownVersion, message, hint)
+        }
+        Refused::Fenced => {
+            let message = format!("module {module:?} was changed meanwhile");
+            Answer::error_with_hint(ErrorCode::Unavailable, message, "try again")
+        }
+        Refused::NoCanary => {
+            let message = format!("no canary of module {module:?} is on trial");
+            Answer::error_with_hint(
+                ErrorCode::WrongState,
+                message,
+                format!("tidemill module history {module}"),
+            )
+        }
+        Refused::CanaryReads => {
+            let message = "a canary must read the topics that the running version reads";
+            Answer::error_with_hint(ErrorCode::InvalidManifest, message, "deploy it without --canary")
         }
         other => Answer::error(ErrorCode::Internal, format!("refused: {other:?}")),
     }

@@ -1,6 +1,6 @@
 //! Changes of modules taking effect.
 //!
-//! A [`Commit`] checks everything before it changes anything: deployment and version (`incarnation`), owner (`generation`, and the
+//! A [`Commit`] checks everything before it changes anything: deployment (`incarnation`), owner and release (`generation`, and the
 //! group's own rule), every expected offset, every output log. Only if all of it holds are outputs appended, state written and
 //! offsets committed, and all of that is one entry. So a batch that is committed twice, by a zombie or after an unknown outcome,
 //! is refused the second time without a trace.
@@ -9,65 +9,35 @@ use alloc::{string::String, vec::Vec};
 use tidemill_protocol::ids::Uuid;
 
 use super::{
-    change::{Change, Claim, Commit, Deploy, Outcome, Pause, Refused},
+    change::{Change, Claim, Commit, Outcome, Pause, Refused},
     durable::{Deployment, task_row},
-    state_key,
+    releases, rewind, state_key,
 };
 use crate::{
     effect::{Changes, Table},
     entry::{CommittedOffset, Stamp},
-    limits::MODULES_MAX,
     state::State,
 };
 
-type Applied = Result<Outcome, Refused>;
+/// What a change came to, or why it changed nothing.
+pub(super) type Applied = Result<Outcome, Refused>;
 
 /// Applies a change.
 pub(crate) fn apply(state: &mut State, at: Stamp, change: &Change, changes: &mut Changes) -> Outcome {
     let applied = match change {
-        Change::Deploy(deploy) => self::deploy(state, at, deploy, changes),
+        Change::Deploy(deploy) => releases::deploy(state, at, deploy, changes),
         Change::Pause(pause) => self::pause(state, at, pause, changes),
         Change::Resume(module) => resume(state, at, module, changes),
         Change::Delete(module) => delete(state, at, module, changes),
         Change::Claim(claim) => self::claim(state, at, claim, changes),
         Change::Commit(commit) => self::commit(state, at, commit, changes),
+        Change::Switch(switch) => releases::switch(state, at, switch, changes),
+        Change::Settle(settle) => releases::settle(state, at, settle, changes),
+        Change::Rollback(rollback) => releases::rollback(state, at, rollback, changes),
+        Change::Promote(promote) => releases::promote(state, at, promote, changes),
+        Change::Rewind(rewind) => rewind::apply(state, at, rewind, changes),
     };
     applied.unwrap_or_else(Outcome::Refused)
-}
-
-fn deploy(state: &mut State, at: Stamp, deploy: &Deploy, changes: &mut Changes) -> Applied {
-    let name = deploy.manifest.name();
-    let known = state.modules.deployments.get(name).map(|known| known.id);
-    if known.is_none() && MODULES_MAX <= state.modules.deployments.len() {
-        return Err(Refused::TooManyModules);
-    }
-    let id = known.unwrap_or(at.index);
-    let inputs = deploy.manifest.input.iter().map(|input| input.topic.as_str());
-    for topic in inputs.chain(deploy.manifest.writable_topics()) {
-        let new = deploy.topics.iter().any(|new| new.name == topic);
-        if !new && state.topics.get(topic).is_none() {
-            return Err(Refused::MissingTopic(topic.into()));
-        }
-    }
-    for new in &deploy.topics {
-        if state.topics.get(&new.name).is_none() {
-            // The core itself chose name and count, so what can be wrong is the bound on all partitions. What was created stays.
-            state
-                .create_topic(changes, new)
-                .map_err(|code| Refused::Topic(new.name.clone(), code))?;
-        }
-    }
-    let deployment = Deployment {
-        id,
-        incarnation: at.index,
-        manifest: deploy.manifest.clone(),
-        digest: deploy.digest,
-        deployed_at: at.time,
-        paused: None,
-    };
-    deployment.save(changes);
-    state.modules.deployments.insert(name.into(), deployment);
-    Ok(Outcome::Done)
 }
 
 fn pause(state: &mut State, at: Stamp, pause: &Pause, changes: &mut Changes) -> Applied {
@@ -92,14 +62,18 @@ fn resume(state: &mut State, at: Stamp, module: &str, changes: &mut Changes) -> 
     deployment.incarnation = at.index;
     deployment.paused = None;
     deployment.save(changes);
-    // Whoever resumes has seen the failures; they must not stop the module again by themselves.
+    forget_failures(state, module, changes);
+    Ok(Outcome::Done)
+}
+
+/// Whoever lets a module go on has seen the failures; they must not stop it again by themselves.
+pub(super) fn forget_failures(state: &mut State, module: &str, changes: &mut Changes) {
     for (number, task) in state.modules.tasks.get_mut(module).into_iter().flatten() {
         if !task.window.chunks.is_empty() {
             task.window.chunks.clear();
             task.save(module, *number, changes);
         }
     }
-    Ok(Outcome::Done)
 }
 
 fn delete(state: &mut State, at: Stamp, module: &str, changes: &mut Changes) -> Applied {
@@ -110,10 +84,10 @@ fn delete(state: &mut State, at: Stamp, module: &str, changes: &mut Changes) -> 
     }
     changes
         .cleared
-        .push((Table::ModuleState, state_key::deployment_prefix(deployment.id)));
+        .push((Table::ModuleState, state_key::deployment_prefix(deployment.state)));
     // Offsets go with the state that they belong to: without it, going on from them would be neither a continuation nor a start.
     let topics = deployment
-        .manifest
+        .manifest()
         .input
         .iter()
         .filter_map(|input| state.topics.get(&input.topic));
@@ -126,7 +100,11 @@ fn delete(state: &mut State, at: Stamp, module: &str, changes: &mut Changes) -> 
 
 fn claim(state: &mut State, at: Stamp, claim: &Claim, changes: &mut Changes) -> Applied {
     let deployment = find(state, &claim.module)?;
-    if deployment.incarnation != claim.incarnation || deployment.paused.is_some() {
+    let allowed = claim
+        .tasks
+        .iter()
+        .all(|(task, release)| deployment.allows(*task, *release));
+    if deployment.incarnation != claim.incarnation || deployment.paused.is_some() || !allowed {
         return Err(Refused::Fenced);
     }
     let allowed = state
@@ -134,9 +112,10 @@ fn claim(state: &mut State, at: Stamp, claim: &Claim, changes: &mut Changes) -> 
         .check_commit(&claim.module, &claim.member, None, claim.epoch);
     allowed.map_err(Refused::Member)?;
     let tasks = state.modules.tasks.entry(claim.module.clone()).or_default();
-    for number in &claim.tasks {
+    for (number, release) in &claim.tasks {
         let task = tasks.entry(*number).or_default();
         task.generation = at.index;
+        task.release = *release;
         task.member.clone_from(&claim.member);
         task.save(&claim.module, *number, changes);
     }
@@ -156,9 +135,11 @@ fn claim(state: &mut State, at: Stamp, claim: &Claim, changes: &mut Changes) -> 
 fn commit(state: &mut State, at: Stamp, commit: &Commit, changes: &mut Changes) -> Applied {
     check_commit(state, commit)?;
     let deployment = &state.modules.deployments[&commit.module];
+    let release = state.modules.task(&commit.module, commit.task).map(|task| task.release);
+    let release = release.and_then(|release| deployment.release(release));
     let (key, stop_if) = (
         deployment.task_key(commit.task),
-        deployment.manifest.dead_letter.stop_if,
+        release.and_then(|release| release.manifest.dead_letter.stop_if),
     );
     for (log, batch) in &commit.outputs {
         state.append(changes, at, *log, batch.clone());
@@ -172,6 +153,10 @@ fn commit(state: &mut State, at: Stamp, commit: &Commit, changes: &mut Changes) 
         .map(|input| committed(input.topic, input.partition, input.next));
     let offsets: Vec<_> = offsets.collect();
     state.commit_offsets(changes, at, &commit.module, &offsets);
+    let letters_start = commit.redriven.as_ref().and_then(|letter| {
+        let topic = state.topics.get_by_id(&letter.topic)?;
+        state.logs.get(&topic.log(letter.partition)?).map(|log| log.start)
+    });
     let tasks = state
         .modules
         .tasks
@@ -179,6 +164,12 @@ fn commit(state: &mut State, at: Stamp, commit: &Commit, changes: &mut Changes) 
         .expect("the check found the task");
     let task = tasks.get_mut(&commit.task).expect("the check found the task");
     task.totals.add(commit.totals);
+    if let Some(letter) = &commit.redriven {
+        task.redriven.add(letter);
+        if let Some(start) = letters_start {
+            task.redriven.forget_before(letter.topic, letter.partition, start);
+        }
+    }
     if let Some(stop_if) = stop_if {
         let small = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
         task.window.add(
@@ -195,6 +186,7 @@ fn check_commit(state: &State, commit: &Commit) -> Result<(), Refused> {
     let deployment = state.modules.get(&commit.module).ok_or(Refused::UnknownModule)?;
     let task = state.modules.task(&commit.module, commit.task).ok_or(Refused::Fenced)?;
     let current = deployment.incarnation == commit.incarnation && deployment.paused.is_none();
+    let current = current && deployment.allows(commit.task, task.release);
     if !current || task.generation != commit.generation || task.member != commit.member {
         return Err(Refused::Fenced);
     }
@@ -215,17 +207,25 @@ fn check_commit(state: &State, commit: &Commit) -> Result<(), Refused> {
             return Err(Refused::Moved(input.topic, input.partition));
         }
     }
+    if let Some(letter) = &commit.redriven {
+        if task.redriven.contains(letter) {
+            return Err(Refused::Moved(letter.topic, letter.partition));
+        }
+        if task.redriven.is_full() {
+            return Err(Refused::TooManyGaps);
+        }
+    }
     match commit.outputs.iter().find(|(log, _)| !state.logs.contains_key(log)) {
         Some((log, _)) => Err(Refused::OutputGone(*log)),
         None => Ok(()),
     }
 }
 
-fn find<'a>(state: &'a mut State, module: &str) -> Result<&'a mut Deployment, Refused> {
+pub(super) fn find<'a>(state: &'a mut State, module: &str) -> Result<&'a mut Deployment, Refused> {
     state.modules.deployments.get_mut(module).ok_or(Refused::UnknownModule)
 }
 
-fn committed(topic: Uuid, partition: i32, offset: i64) -> CommittedOffset {
+pub(super) fn committed(topic: Uuid, partition: i32, offset: i64) -> CommittedOffset {
     CommittedOffset {
         topic,
         partition,

@@ -1,11 +1,13 @@
 //! Durable changes of modules, as they stand in entries, and what each came to.
 //!
-//! A deployment's `incarnation` is the index of the entry that deployed, paused or resumed it last; a task's `generation` is the
-//! index of the entry in which its owner took it. Both only grow, so that whatever was begun before is recognised and refused.
+//! A deployment's `incarnation` is the index of the entry that created, paused, resumed or rewound it last, or replaced what it
+//! reads; a task's `generation` is the index of the entry in which its owner took it or in which it was switched to another release.
+//! Both only grow, so that whatever was begun before is recognised and refused.
 use alloc::{string::String, sync::Arc, vec::Vec};
 use bytes::Bytes;
 use tidemill_protocol::{error_code::ErrorCode, ids::Uuid, manifest::Manifest};
 
+use super::durable::Canary;
 use crate::{
     effect::LogId,
     entry::NewTopic,
@@ -29,6 +31,16 @@ stored! {
         Claim(Claim) = 5,
         /// One batch of one task: everything it did, or nothing.
         Commit(Commit) = 6,
+        /// A task goes on with another release.
+        Switch(Switch) = 7,
+        /// The release that takes over has every task, or none was left to ask.
+        Settle(Settle) = 8,
+        /// Go back to a release that is kept.
+        Rollback(Rollback) = 9,
+        /// A canary takes over everywhere.
+        Promote(Promote) = 10,
+        /// Begin again elsewhere in the inputs.
+        Rewind(Rewind) = 11,
     }
 }
 
@@ -42,6 +54,66 @@ stored! {
         pub digest: [u8; 32],
         /// Topics that it needs and that were missing when this was proposed.
         pub topics: Vec<NewTopic>,
+        /// Who deploys it.
+        pub by: String,
+        /// Only some tasks for now, if it is another version of a module that runs.
+        pub canary: Option<Canary>,
+    }
+}
+
+stored! {
+    /// A task to switch: what the release before was about to commit is refused from here on. Offsets and state are kept.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Switch {
+        /// Name of the deployment.
+        pub module: String,
+        /// Only if this is still its incarnation.
+        pub incarnation: u64,
+        /// Task number.
+        pub task: u32,
+        /// Only if this is still the task's generation.
+        pub generation: u64,
+        /// The release to go on with.
+        pub release: u32,
+    }
+}
+
+stored! {
+    /// A rollout that is done.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Settle {
+        /// Name of the deployment.
+        pub module: String,
+        /// Only if this is still its incarnation.
+        pub incarnation: u64,
+        /// Only if this is what takes over.
+        pub release: u32,
+    }
+}
+
+stored! {
+    /// A release to go back to.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Rollback {
+        /// Name of the deployment.
+        pub module: String,
+        /// The release: its label or its number. `None`: what runs besides a rollout, or else the one before what runs.
+        pub to: Option<String>,
+        /// Only if this release is taking over: it did not do well. `None` when an operator asks.
+        pub from: Option<u32>,
+        /// Why, for `history`.
+        pub reason: String,
+    }
+}
+
+stored! {
+    /// A canary that did well.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Promote {
+        /// Name of the deployment.
+        pub module: String,
+        /// Only if this release is the canary; `None` when an operator asks.
+        pub release: Option<u32>,
     }
 }
 
@@ -70,8 +142,8 @@ stored! {
         pub member: String,
         /// The member's epoch.
         pub epoch: i32,
-        /// The tasks.
-        pub tasks: Vec<u32>,
+        /// The tasks, each with the release that it is to run.
+        pub tasks: Vec<(u32, u32)>,
         /// Where to begin where nothing is committed: (topic, partition, offset). Committed, so that a restart begins there too.
         pub starts: Vec<(Uuid, i32, i64)>,
     }
@@ -101,6 +173,38 @@ stored! {
         pub state: Vec<(String, Bytes, Option<Bytes>)>,
         /// What it adds to the counters.
         pub totals: Totals,
+        /// A dead letter that was processed again, instead of inputs.
+        pub redriven: Option<Redriven>,
+    }
+}
+
+stored! {
+    /// A dead letter that is done.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Redriven {
+        /// The dead-letter topic.
+        pub topic: Uuid,
+        /// Its partition.
+        pub partition: i32,
+        /// From here to the letter there is no other of this task.
+        pub from: i64,
+        /// The letter. Only if it is not done yet.
+        pub offset: i64,
+    }
+}
+
+stored! {
+    /// Where to begin again. Whatever is under way is refused.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Rewind {
+        /// Name of the deployment.
+        pub module: String,
+        /// Only if this is still its incarnation.
+        pub incarnation: u64,
+        /// (topic, partition, offset). Committed.
+        pub offsets: Vec<(Uuid, i32, i64)>,
+        /// Whether the state is forgotten, too.
+        pub reset_state: bool,
     }
 }
 
@@ -175,6 +279,14 @@ pub enum Refused {
     Moved(Uuid, i32),
     /// An output log is gone.
     OutputGone(LogId),
+    /// No such release is kept.
+    UnknownRelease(Option<String>),
+    /// Too many dead letters were left out between those that are done.
+    TooManyGaps,
+    /// No canary is on trial.
+    NoCanary,
+    /// A canary must read the topics that the running release reads.
+    CanaryReads,
 }
 
 /// Kept as JSON, whose form the manifest already has to keep for the management protocol. Its bounds may only ever be widened.

@@ -1,7 +1,7 @@
-//! One deployment as it runs on this node: its version in the host, its members in the group, its tasks.
+//! One deployment as it runs on this node: its releases in the host, its members in the group, its tasks.
 //!
 //! Everything here follows from the durable deployment and can be made anew from it; [`Deployed::reconcile`] does so whenever the
-//! incarnation changes. A task is taken in this order: the group assigns its partitions, what the group wants back has been given
+//! deployment changes. A task is taken in this order: the group assigns its partitions, what the group wants back has been given
 //! back, its start is known, the claim is committed. Only then it reads.
 use alloc::{
     collections::BTreeMap,
@@ -14,19 +14,23 @@ use tidemill_protocol::{
     admin::{Answer, ErrorCode as AdminCode},
     api::consumer_group_heartbeat::ConsumerGroupHeartbeatResponse,
     error_code::ErrorCode,
-    manifest::{Manifest, Metrics, Start},
+    manifest::{Manifest, Start},
 };
 
 use super::{
     Version,
     change::{Change, Claim, Outcome, Refused},
     durable,
+    edition::{Edition, Grants, Load},
     logs::{Logs, Measure},
     member::{Heard, Member, is_fencing},
     policy::Plan,
-    run::OutputTopic,
+    redrive::Redrive,
+    rewind::Rewinding,
+    rollout::Trial,
     task::{Phase, Source, Task, Tasks},
     tickets::{ReadFor, Tickets, Waiter},
+    usage::TaskUsage,
     work::Patience,
 };
 use crate::{
@@ -37,46 +41,38 @@ use crate::{
     state::State,
 };
 
-/// Where a version stands in the host.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Load {
-    /// Not wanted.
-    No,
-    /// Asked for.
-    Loading,
-    /// Ready to run.
-    Ready,
-    /// It cannot be loaded.
-    Failed(String),
-}
-
-/// What the guest may use, in the form in which each run carries it.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Grants {
-    pub(super) outputs: Arc<BTreeMap<String, OutputTopic>>,
-    pub(super) buckets: Arc<Vec<String>>,
-    pub(super) config: Arc<BTreeMap<String, String>>,
-    pub(super) metrics: Arc<Metrics>,
-}
-
 /// One deployment on this node.
 #[derive(Debug)]
 pub(super) struct Deployed {
     pub(super) name: String,
     pub(super) id: u64,
     pub(super) incarnation: u64,
-    pub(super) version: Version,
+    /// Number of its state.
+    pub(super) state: u64,
+    /// Number of the release that runs, and its manifest: all releases that run read the same.
+    pub(super) current: u32,
     pub(super) manifest: Arc<Manifest>,
-    pub(super) load: Load,
+    /// Releases that the host has or was asked for, by number.
+    pub(super) editions: BTreeMap<u32, Edition>,
+    /// The release that takes over.
+    pub(super) rollout: Option<durable::Rollout>,
+    pub(super) trial: Trial,
+    /// Whether something that decides about the rollout is proposed.
+    pub(super) is_deciding: bool,
     pub(super) members: Vec<Member>,
     pub(super) tasks: Tasks,
-    pub(super) grants: Grants,
     pub(super) logs: Logs,
     pub(super) measures: BTreeMap<String, Measure>,
+    /// What runs took, by task.
+    pub(super) usage: BTreeMap<u32, TaskUsage>,
     pub(super) failures: u64,
     pub(super) refused: u64,
     /// When to try again to take what is assigned and could not be taken.
     pub(super) settle_at: Option<i64>,
+    /// Dead letters that are processed again.
+    pub(super) redrive: Option<Redrive>,
+    /// A rewind whose offsets are searched.
+    pub(super) rewinding: Option<Rewinding>,
     /// Deploys that are answered when everything runs.
     pub(super) waits: Vec<RequestId>,
 }
@@ -88,51 +84,57 @@ impl Deployed {
             name: durable.name().into(),
             id: durable.id,
             incarnation: 0,
-            version: durable.version(),
-            manifest: durable.manifest.clone(),
-            load: Load::No,
+            state: durable.state,
+            current: durable.current,
+            manifest: durable.manifest().clone(),
+            editions: BTreeMap::new(),
+            rollout: None,
+            trial: Trial::default(),
+            is_deciding: false,
             members: Vec::new(),
             tasks: Tasks::new(),
-            grants: Grants::default(),
             logs: Logs::default(),
             measures: BTreeMap::new(),
+            usage: BTreeMap::new(),
             failures: 0,
             refused: 0,
             settle_at: None,
+            redrive: None,
+            rewinding: None,
             waits: Vec::new(),
         }
     }
 
-    /// Follows the durable deployment. Tasks of the old incarnation are dropped: whatever they were about to commit is refused.
+    /// Follows the durable deployment. Tasks of another incarnation are dropped: whatever they were about to commit is refused.
     pub(super) fn reconcile(&mut self, ctx: &mut Context<'_>, tickets: &mut Tickets, durable: &durable::Deployment) {
-        if self.incarnation == durable.incarnation {
-            return;
+        let begins_anew = self.incarnation != durable.incarnation;
+        let to = |rollout: &Option<durable::Rollout>| rollout.as_ref().map(|rollout| rollout.to);
+        if begins_anew || to(&self.rollout) != to(&durable.rollout) {
+            self.trial = Trial::default();
         }
-        let version = durable.version();
-        let is_new_version = self.version != version;
         self.incarnation = durable.incarnation;
-        self.manifest = durable.manifest.clone();
-        self.tasks.clear();
-        self.grant(ctx.state);
-        if is_new_version || durable.paused.is_some() {
-            self.unload(ctx);
+        self.state = durable.state;
+        self.current = durable.current;
+        self.manifest = durable.manifest().clone();
+        self.rollout = durable.rollout.clone();
+        self.keep_editions(ctx, durable);
+        if begins_anew {
+            self.tasks.clear();
+            self.stop_redrive(ctx, "the module began anew");
         }
-        self.version = version;
         if let Some(reason) = &durable.paused {
-            self.logs.note(ctx, "info", 0, format!("paused: {reason}"));
-            self.leave(ctx, tickets, 0);
+            if begins_anew {
+                self.logs.note(ctx, "info", 0, format!("paused: {reason}"));
+                self.leave(ctx, tickets, 0);
+            }
             let message = format!("the module was paused: {reason}");
             self.refuse_waits(ctx, AdminCode::WrongState, &message);
             return;
         }
-        match self.load {
-            Load::Ready => self.join(ctx, tickets),
-            Load::Loading => {}
-            Load::No | Load::Failed(_) => {
-                self.load = Load::Loading;
-                ctx.effect(Effect::Load(self.version.clone()));
-            }
+        if self.is_ready() {
+            self.join(ctx, tickets);
         }
+        self.roll(ctx);
     }
 
     /// When it wants [`Deployed::timeout`] to be called.
@@ -140,18 +142,25 @@ impl Deployed {
         let members = self
             .members
             .iter()
-            .filter(|_| self.load == Load::Ready)
+            .filter(|_| self.is_ready())
             .filter_map(Member::deadline);
         let tasks = self.tasks.values().filter_map(Task::deadline);
-        members.chain(tasks).chain(self.settle_at).min()
+        members
+            .chain(tasks)
+            .chain(self.settle_at)
+            .chain(self.promotion_due())
+            .min()
     }
 
     /// The deployment is deleted.
     pub(super) fn end(&mut self, ctx: &mut Context<'_>, tickets: &mut Tickets) {
         self.tasks.clear();
         self.leave(ctx, tickets, 0);
-        self.unload(ctx);
+        for edition in core::mem::take(&mut self.editions).into_values() {
+            ctx.effect(Effect::Unload(edition.version));
+        }
         self.logs.end(ctx);
+        self.stop_redrive(ctx, "the module was deleted");
         self.refuse_waits(ctx, AdminCode::UnknownModule, "the module was deleted");
     }
 
@@ -163,22 +172,30 @@ impl Deployed {
         version: &Version,
         result: Result<(), String>,
     ) {
-        if *version != self.version || self.load != Load::Loading {
-            return;
-        }
+        let asked = self.editions.get_mut(&version.number);
+        let asked = asked.filter(|edition| edition.version == *version && edition.load == Load::Loading);
+        let Some(edition) = asked else { return };
         match result {
             Ok(()) => {
-                self.load = Load::Ready;
+                edition.load = Load::Ready;
                 for wait in &self.waits {
                     let (stage, message) = ("loaded".to_string(), "loaded by the host".to_string());
                     ctx.respond_admin(*wait, Answer::Progress { stage, message });
                 }
-                self.join(ctx, tickets);
+                if version.number == self.current {
+                    self.join(ctx, tickets);
+                }
+                self.roll(ctx);
             }
             Err(reason) => {
+                edition.load = Load::Failed(reason.clone());
                 self.logs.note(ctx, "error", 0, format!("cannot be loaded: {reason}"));
                 self.refuse_waits(ctx, AdminCode::InvalidComponent, &reason);
-                self.load = Load::Failed(reason);
+                if version.number == self.current {
+                    self.roll(ctx);
+                } else {
+                    self.give_back(ctx, format!("cannot be loaded: {reason}"));
+                }
             }
         }
     }
@@ -204,34 +221,11 @@ impl Deployed {
         self.tasks.retain(|_, task| task.member < count);
     }
 
-    fn unload(&mut self, ctx: &mut Context<'_>) {
-        if self.load != Load::No {
-            ctx.effect(Effect::Unload(self.version.clone()));
-        }
-        self.load = Load::No;
-    }
-
     /// Brings up to date what each run carries.
     pub(super) fn grant(&mut self, state: &State) {
-        let manifest = &self.manifest;
-        let mut outputs = BTreeMap::new();
-        for name in manifest.writable_topics() {
-            let Some(topic) = state.topics.get(name) else { continue };
-            let batch_bytes_max = state.settings(topic).batch_bytes_max();
-            outputs.insert(
-                name.into(),
-                OutputTopic {
-                    partitions: topic.partitions(),
-                    batch_bytes_max,
-                },
-            );
+        for edition in self.editions.values_mut() {
+            edition.grants = Grants::of(&edition.manifest, state);
         }
-        self.grants = Grants {
-            outputs: Arc::new(outputs),
-            buckets: Arc::new(manifest.state.keys().cloned().collect()),
-            config: Arc::new(manifest.config.clone()),
-            metrics: Arc::new(manifest.metrics.clone()),
-        };
     }
 
     /// Lets members speak whose time has come.
@@ -294,6 +288,7 @@ impl Deployed {
         }
         self.speak(ctx, tickets, Member::has_news);
         self.answer_waits(ctx);
+        self.redrive_next(ctx, tickets);
     }
 
     fn assign(&mut self, ctx: &mut Context<'_>, tickets: &mut Tickets, index: usize) {
@@ -377,6 +372,7 @@ impl Deployed {
             token,
             member,
             generation: 0,
+            release: self.current,
             sources,
             phase: if searches == 0 {
                 Phase::Unclaimed
@@ -387,6 +383,7 @@ impl Deployed {
             revoking: false,
             starts,
             turn: 0,
+            letter: None,
         };
         self.tasks.insert(number, task);
     }
@@ -417,6 +414,13 @@ impl Deployed {
 
     /// Proposes to take all tasks of a member that know where they begin.
     fn claim(&mut self, ctx: &mut Context<'_>, index: usize) {
+        let unclaimed = |task: &Task| task.member == index && matches!(task.phase, Phase::Unclaimed);
+        let aims: Vec<(u32, u32)> = self
+            .tasks
+            .iter()
+            .filter(|(_, task)| unclaimed(task))
+            .map(|(number, _)| (*number, self.aim(*number)))
+            .collect();
         let member = &self.members[index];
         let mut claim = Claim {
             module: self.name.clone(),
@@ -427,13 +431,15 @@ impl Deployed {
             starts: Vec::new(),
         };
         let mut tokens = Vec::new();
-        for (number, task) in self.tasks.iter_mut().filter(|(_, task)| task.member == index) {
-            if matches!(task.phase, Phase::Unclaimed) {
-                task.phase = Phase::Claiming;
-                claim.tasks.push(*number);
-                claim.starts.extend(&task.starts);
-                tokens.push((*number, task.token));
-            }
+        for (number, release) in aims {
+            let Some(task) = self.tasks.get_mut(&number) else {
+                continue;
+            };
+            task.phase = Phase::Claiming;
+            task.release = release;
+            claim.tasks.push((number, release));
+            claim.starts.extend(&task.starts);
+            tokens.push((number, task.token));
         }
         if !tokens.is_empty() {
             let waiter = Waiter::Claim {
@@ -479,12 +485,13 @@ impl Deployed {
             }
             _ => self.settle_at = Some(ctx.now + MODULE_TROUBLE_MS),
         }
+        self.roll(ctx);
         self.answer_waits(ctx);
     }
 
     /// Answers the deploys that wait, when every member is in the group and has taken what it was given.
     pub(super) fn answer_waits(&mut self, ctx: &mut Context<'_>) {
-        let settled = self.load == Load::Ready && self.members.iter().all(Member::is_settled);
+        let settled = self.is_ready() && self.is_rolled_out() && self.members.iter().all(Member::is_settled);
         if self.waits.is_empty() || !settled || self.tasks.values().any(Task::is_starting) {
             return;
         }
@@ -501,7 +508,7 @@ impl Deployed {
         }
     }
 
-    fn refuse_waits(&mut self, ctx: &mut Context<'_>, code: AdminCode, message: &str) {
+    pub(super) fn refuse_waits(&mut self, ctx: &mut Context<'_>, code: AdminCode, message: &str) {
         for wait in self.waits.drain(..) {
             ctx.respond_admin(wait, Answer::error(code, message));
         }

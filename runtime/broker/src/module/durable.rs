@@ -1,9 +1,9 @@
 //! What is kept of modules: deployments and their tasks. Their own state is not here but in storage, where it may outgrow memory.
-use alloc::{collections::BTreeMap, string::String, sync::Arc};
+use alloc::{collections::BTreeMap, string::String, sync::Arc, vec::Vec};
 use bytes::Bytes;
 use tidemill_protocol::manifest::Manifest;
 
-use super::{Version, change::Totals, run::TaskKey, window::Window};
+use super::{Version, change::Totals, marks::Marks, run::TaskKey, window::Window};
 use crate::{
     effect::{Changes, Row, Table},
     stored,
@@ -16,16 +16,80 @@ stored! {
     pub struct Deployment {
         /// Its own number, never used again: index of the entry that created it.
         pub id: u64,
-        /// Index of the entry that deployed, paused or resumed it last.
+        /// Index of the entry that created, paused, resumed or rewound it last, or replaced what it reads.
         pub incarnation: u64,
+        /// Number of its state: index of the entry that began it. State that is forgotten is never gone back to.
+        pub state: u64,
+        /// Versions that are kept, oldest first. Never empty.
+        pub releases: Vec<Release>,
+        /// Number of the release that runs, but for the tasks that were switched already.
+        pub current: u32,
+        /// Another release is taking over.
+        pub rollout: Option<Rollout>,
+        /// Why it is paused, if it is.
+        pub paused: Option<String>,
+    }
+}
+
+stored! {
+    /// One version of a deployment, as it was deployed.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Release {
+        /// From 1, never used again within the deployment.
+        pub number: u32,
         /// What it is and may do.
         pub manifest: Arc<Manifest>,
         /// SHA-256 of the component.
         pub digest: [u8; 32],
-        /// Time of the last deploy, milliseconds.
+        /// Time of the deploy, milliseconds.
         pub deployed_at: i64,
-        /// Why it is paused, if it is.
-        pub paused: Option<String>,
+        /// Who deployed it.
+        pub by: String,
+        /// When it last became the one that runs, milliseconds.
+        pub activated_at: Option<i64>,
+        /// Why it was taken back before it ran everywhere.
+        pub returned: Option<String>,
+    }
+}
+
+stored! {
+    /// A release that takes over, task by task.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Rollout {
+        /// Its number.
+        pub to: u32,
+        /// Only some tasks, for now.
+        pub canary: Option<Canary>,
+        /// When it began, milliseconds.
+        pub since: i64,
+    }
+}
+
+stored! {
+    /// A release on trial.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Canary {
+        /// Tasks that run it.
+        pub tasks: Vec<u32>,
+        /// It is taken back when more runs than this fail, or more records than this are given up.
+        pub failures_max: u32,
+        /// It is taken back when one of its tasks is further behind than this, in records; 0 does not look.
+        pub lag_max: i64,
+        /// It takes over everywhere when it has run for so long, milliseconds; 0 waits for `promote`.
+        pub promote_after_ms: i64,
+    }
+}
+
+impl Release {
+    /// What the host calls it.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        Version {
+            module: self.manifest.name().into(),
+            number: self.number,
+            label: self.manifest.module.version.clone(),
+            digest: self.digest,
+        }
     }
 }
 
@@ -33,17 +97,61 @@ impl Deployment {
     /// Name, which is also its consumer group.
     #[must_use]
     pub fn name(&self) -> &str {
-        self.manifest.name()
+        self.manifest().name()
     }
 
-    /// What the host calls it.
+    /// The release that runs, but for tasks that were switched already.
+    #[must_use]
+    pub fn running(&self) -> &Release {
+        self.release(self.current)
+            .expect("the release that runs is never dropped")
+    }
+
+    /// What the running release is and may do.
+    #[must_use]
+    pub fn manifest(&self) -> &Arc<Manifest> {
+        &self.running().manifest
+    }
+
+    /// A release that is kept.
+    #[must_use]
+    pub fn release(&self, number: u32) -> Option<&Release> {
+        self.releases.iter().find(|release| release.number == number)
+    }
+
+    /// The release that somebody means by its label or its number; the youngest of those with that label.
+    #[must_use]
+    pub fn find(&self, wanted: &str) -> Option<&Release> {
+        let labelled = |release: &&Release| release.manifest.module.version == wanted;
+        let numbered = || wanted.parse().ok().and_then(|number| self.release(number));
+        self.releases.iter().rev().find(labelled).or_else(numbered)
+    }
+
+    /// What the host calls the release that runs.
     #[must_use]
     pub fn version(&self) -> Version {
-        Version {
-            module: self.name().into(),
-            label: self.manifest.module.version.clone(),
-            digest: self.digest,
-        }
+        self.running().version()
+    }
+
+    /// Whether this task may run this release now.
+    #[must_use]
+    pub fn allows(&self, task: u32, release: u32) -> bool {
+        let taking_over = self.rollout.as_ref().is_some_and(|rollout| {
+            let included = |canary: &Canary| canary.tasks.contains(&task);
+            rollout.to == release && rollout.canary.as_ref().is_none_or(included)
+        });
+        release == self.current || taking_over
+    }
+
+    /// Whether a release can take over task by task: it reads what the running one reads.
+    #[must_use]
+    pub fn reads_the_same(&self, release: u32) -> bool {
+        let Some(release) = self.release(release) else {
+            return false;
+        };
+        let topics = |manifest: &Manifest| manifest.input.iter().map(|input| input.topic.clone()).collect();
+        let (one, other): (Vec<String>, Vec<String>) = (topics(self.manifest()), topics(&release.manifest));
+        one == other
     }
 
     /// What the host calls one of its tasks.
@@ -51,7 +159,7 @@ impl Deployment {
     pub fn task_key(&self, number: u32) -> TaskKey {
         TaskKey {
             module: self.name().into(),
-            deployment: self.id,
+            deployment: self.state,
             number,
         }
     }
@@ -65,14 +173,18 @@ stored! {
     /// One task of a deployment: partition `number` of every input.
     #[derive(Clone, Debug, Default, PartialEq)]
     pub struct Task {
-        /// Index of the entry in which its owner took it.
+        /// Index of the entry in which its owner took it, or in which it was switched to another release.
         pub generation: u64,
+        /// Release that it runs.
+        pub release: u32,
         /// Member id of its owner.
         pub member: String,
         /// Sums over its life.
         pub totals: Totals,
         /// How its last records fared, when the manifest has `stop-if`.
         pub window: Window,
+        /// Dead letters that were processed again.
+        pub redriven: Marks,
     }
 }
 

@@ -18,7 +18,8 @@ use crate::{
 pub(super) struct Logs {
     lines: VecDeque<admin::LogLine>,
     bytes: usize,
-    followers: Vec<RequestId>,
+    /// Who wants the lines to come, and from which level on.
+    followers: Vec<(RequestId, usize)>,
 }
 
 impl Logs {
@@ -31,7 +32,8 @@ impl Logs {
             at: line.at.map(place),
             message: line.message,
         };
-        for follower in &self.followers {
+        let own = rank(&line.level);
+        for (follower, _) in self.followers.iter().filter(|(_, least)| *least <= own) {
             ctx.respond_admin(*follower, Answer::Log(line.clone()));
         }
         self.bytes += line.message.len();
@@ -54,11 +56,20 @@ impl Logs {
         self.push(ctx, line);
     }
 
-    /// Answers `logs`: the last lines, and with `follow` those to come.
-    pub(super) fn show(&mut self, ctx: &mut Context<'_>, from: RequestId, tail: u32, follow: bool) {
+    /// Answers `logs`: the last lines of a level and above, and with `follow` those to come.
+    pub(super) fn show(
+        &mut self,
+        ctx: &mut Context<'_>,
+        from: RequestId,
+        tail: u32,
+        follow: bool,
+        level: Option<&str>,
+    ) {
+        let least = level.map_or(0, rank);
         let tail = usize::try_from(tail).unwrap_or(usize::MAX);
-        let skip = self.lines.len().saturating_sub(tail);
-        for line in self.lines.iter().skip(skip) {
+        let wanted = || self.lines.iter().filter(move |line| least <= rank(&line.level));
+        let skip = wanted().count().saturating_sub(tail);
+        for line in wanted().skip(skip) {
             ctx.respond_admin(from, Answer::Log(line.clone()));
         }
         if !follow {
@@ -67,21 +78,28 @@ impl Logs {
             let message = "too many callers follow this module already";
             ctx.respond_admin(from, Answer::error(admin::ErrorCode::Exhausted, message));
         } else {
-            self.followers.push(from);
+            self.followers.push((from, least));
         }
     }
 
     /// Nobody reads this answer any more.
     pub(super) fn forget(&mut self, from: RequestId) {
-        self.followers.retain(|follower| *follower != from);
+        self.followers.retain(|(follower, _)| *follower != from);
     }
 
     /// There will be no more lines.
     pub(super) fn end(&mut self, ctx: &mut Context<'_>) {
-        for follower in self.followers.drain(..) {
+        for (follower, _) in self.followers.drain(..) {
             ctx.respond_admin(follower, Answer::Done);
         }
     }
+}
+
+/// How serious a level is.
+fn rank(level: &str) -> usize {
+    let levels = ["trace", "debug", "info", "warn", "error", "critical"];
+    // What is unknown is shown rather than lost.
+    levels.iter().position(|known| *known == level).unwrap_or(levels.len())
 }
 
 /// A metric of a module as it stands.

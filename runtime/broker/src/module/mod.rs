@@ -21,14 +21,21 @@ mod apply;
 pub mod change;
 mod deployed;
 mod durable;
+mod edition;
 mod logs;
+pub mod marks;
 mod member;
 mod policy;
+mod redrive;
+mod releases;
+mod rewind;
+mod rollout;
 pub mod run;
 pub mod state_key;
 mod status;
 mod task;
 mod tickets;
+mod usage;
 pub mod window;
 mod work;
 
@@ -47,13 +54,14 @@ use self::{
 };
 use crate::{
     context::{Context, Refusal},
-    effect::{Found, LogId, ReadAnswer, RequestId},
+    effect::{Effect, Found, LogId, ReadAnswer, RequestId},
+    limits::MODULE_TROUBLE_MS,
     state::{self, State},
 };
 
 pub(crate) use apply::apply;
 pub use change::{Change, Outcome};
-pub use durable::{Deployment, Durable, Task};
+pub use durable::{Canary, Deployment, Durable, Release, Rollout, Task};
 pub use logs::Measure;
 pub use tickets::Waiter;
 
@@ -62,6 +70,8 @@ pub use tickets::Waiter;
 pub struct Version {
     /// Name of the deployment, which is also its consumer group.
     pub module: String,
+    /// Number of the release within the deployment: the same component may be deployed again with other settings.
+    pub number: u32,
     /// Version label from the manifest.
     pub label: String,
     /// SHA-256 of the component's bytes: names the artefact in the data directory.
@@ -73,12 +83,15 @@ pub struct Version {
 pub struct Modules {
     deployed: BTreeMap<String, Deployed>,
     tickets: Tickets,
+    /// Components that the world was told to keep.
+    kept: Option<BTreeSet<[u8; 32]>>,
 }
 
 impl Modules {
     /// Every module as it stands, in order of names.
-    pub fn statuses<'a>(&'a self, state: &'a State) -> impl Iterator<Item = ModuleStatus> + 'a {
-        let status = |durable: &'a Deployment| status::status(state, durable, self.deployed.get(durable.name()));
+    pub fn statuses<'a>(&'a self, state: &'a State, now: i64) -> impl Iterator<Item = ModuleStatus> + 'a {
+        let status =
+            move |durable: &'a Deployment| status::status(state, now, durable, self.deployed.get(durable.name()));
         state.modules.iter().map(status)
     }
 
@@ -95,6 +108,17 @@ impl Modules {
     pub(crate) fn handle_start(&mut self, ctx: &mut Context<'_>) {
         for durable in ctx.state.modules.iter() {
             self.follow(ctx, durable.name());
+        }
+        self.keep_components(ctx);
+    }
+
+    /// Says which components must be kept, whenever that has changed.
+    fn keep_components(&mut self, ctx: &mut Context<'_>) {
+        let releases = ctx.state.modules.iter().flat_map(|durable| &durable.releases);
+        let digests: BTreeSet<_> = releases.map(|release| release.digest).collect();
+        if self.kept.as_ref() != Some(&digests) {
+            self.kept = Some(digests.clone());
+            ctx.effect(Effect::Keep(digests));
         }
     }
 
@@ -115,6 +139,15 @@ impl Modules {
                     deployed.committed(ctx, tickets, (task, token), Some(outcome))
                 });
             }
+            Waiter::Switch { module, task, token } => {
+                self.with(&module, |deployed, tickets| {
+                    deployed.switched(ctx, tickets, (task, token), Some(outcome))
+                });
+            }
+            Waiter::Rollout { module } => {
+                self.with(&module, |deployed, _| deployed.is_deciding = false);
+                self.follow(ctx, &module);
+            }
         }
     }
 
@@ -133,6 +166,16 @@ impl Modules {
                     deployed.committed(ctx, tickets, (task, token), None)
                 });
             }
+            Waiter::Switch { module, task, token } => {
+                self.with(&module, |deployed, tickets| {
+                    deployed.switched(ctx, tickets, (task, token), None)
+                });
+            }
+            // Decided again when the next task is looked at.
+            Waiter::Rollout { module } => self.with(&module, |deployed, _| {
+                deployed.is_deciding = false;
+                deployed.settle_at = Some(ctx.now + MODULE_TROUBLE_MS);
+            }),
         }
     }
 
@@ -140,6 +183,7 @@ impl Modules {
     pub(crate) fn handle_admin_closed(&mut self, from: RequestId) {
         for deployed in self.deployed.values_mut() {
             deployed.logs.forget(from);
+            deployed.forget_redrive(from);
             deployed.waits.retain(|wait| *wait != from);
         }
     }
@@ -159,13 +203,17 @@ impl Modules {
 
     pub(crate) fn handle_read(&mut self, ctx: &mut Context<'_>, reading: u64, answer: ReadAnswer) {
         let Some(ReadTicket {
-            module, task, token, ..
+            module,
+            task,
+            token,
+            what,
         }) = self.tickets.take_read(reading)
         else {
             return;
         };
-        self.with(&module, |deployed, tickets| {
-            deployed.read(ctx, tickets, (task, token), answer)
+        self.with(&module, |deployed, tickets| match what {
+            ReadFor::Letters => deployed.letters(ctx, tickets, token, answer),
+            _ => deployed.read(ctx, tickets, (task, token), answer),
         });
     }
 
@@ -179,18 +227,17 @@ impl Modules {
         else {
             return;
         };
-        if let ReadFor::Start(place) = what {
-            self.with(&module, |deployed, _| deployed.found(ctx, (task, token), place, found));
-        }
+        self.with(&module, |deployed, _| match what {
+            ReadFor::Start(place) => deployed.found(ctx, (task, token), place, found),
+            ReadFor::Rewind(place) => deployed.rewind_found(ctx, token, place, found),
+            ReadFor::Batch | ReadFor::Letters => {}
+        });
     }
 
     pub(crate) fn handle_processed(&mut self, ctx: &mut Context<'_>, processed: run::Processed) {
-        let (module, id) = (processed.task.module.clone(), processed.task.deployment);
-        self.with(&module, |deployed, tickets| {
-            if deployed.id == id {
-                deployed.processed(ctx, tickets, processed);
-            }
-        });
+        // What is of another deployment or state of that name has another generation.
+        let module = processed.task.module.clone();
+        self.with(&module, |deployed, tickets| deployed.processed(ctx, tickets, processed));
     }
 
     pub(crate) fn handle_loaded(&mut self, ctx: &mut Context<'_>, version: &Version, result: Result<(), String>) {
@@ -200,7 +247,7 @@ impl Modules {
     }
 
     pub(crate) fn handle_topics_changed(&mut self, ctx: &mut Context<'_>) {
-        let Self { deployed, tickets } = self;
+        let Self { deployed, tickets, .. } = self;
         for deployed in deployed.values_mut() {
             deployed.grant(ctx.state);
             deployed.settle(ctx, tickets);
@@ -208,7 +255,7 @@ impl Modules {
     }
 
     pub(crate) fn handle_appended(&mut self, ctx: &mut Context<'_>, logs: &BTreeSet<LogId>) {
-        let Self { deployed, tickets } = self;
+        let Self { deployed, tickets, .. } = self;
         for id in logs {
             let number = ctx.state.logs.get(id).and_then(|log| u32::try_from(log.partition).ok());
             let Some(number) = number else { continue };
@@ -219,7 +266,7 @@ impl Modules {
     }
 
     pub(crate) fn handle_timeout(&mut self, ctx: &mut Context<'_>) {
-        let Self { deployed, tickets } = self;
+        let Self { deployed, tickets, .. } = self;
         for deployed in deployed.values_mut() {
             deployed.timeout(ctx, tickets);
         }
@@ -235,6 +282,7 @@ impl Modules {
             return ctx.respond_admin(from, admin::refusal(module, refused));
         }
         self.follow(ctx, module);
+        self.keep_components(ctx);
         if !wait {
             return ctx.respond_admin(from, Answer::Done);
         }
@@ -248,7 +296,7 @@ impl Modules {
 
     /// Makes what runs follow what is durable.
     fn follow(&mut self, ctx: &mut Context<'_>, module: &str) {
-        let Self { deployed, tickets } = self;
+        let Self { deployed, tickets, .. } = self;
         let durable = ctx.state.modules.get(module);
         let is_current = |deployed: &Deployed| durable.is_some_and(|durable| durable.id == deployed.id);
         if !deployed.get(module).is_none_or(is_current)

@@ -274,6 +274,8 @@ pub struct Usage {
     pub guest_us: u64,
     /// Linear memory after the call, bytes.
     pub memory_bytes: u64,
+    /// Calls from the guest into the host.
+    pub host_calls: u32,
 }
 
 /// Reads a task's committed state while its guest runs. Given by the server, implemented over storage.

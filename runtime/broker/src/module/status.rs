@@ -1,16 +1,20 @@
 //! A module as `status` and `list` show it: what is durable, and what this node is doing with it.
 use alloc::{string::ToString, vec::Vec};
-use tidemill_protocol::admin::{self, Counters, InputStatus, ModuleState, ModuleStatus, TaskStatus};
+use tidemill_protocol::admin::{
+    self, Counters, InputStatus, ModuleState, ModuleStatus, RolloutStatus, TaskStatus, VersionState, VersionStatus,
+};
 
 use super::{
-    deployed::{Deployed, Load},
-    durable::Deployment,
+    deployed::Deployed,
+    durable::{Deployment, Release},
+    edition::Load,
 };
 use crate::state::State;
 
 /// One deployment as it stands now.
-pub(super) fn status(state: &State, durable: &Deployment, soft: Option<&Deployed>) -> ModuleStatus {
-    let (module_state, reason) = match (&durable.paused, soft.map(|soft| &soft.load)) {
+pub(super) fn status(state: &State, now: i64, durable: &Deployment, soft: Option<&Deployed>) -> ModuleStatus {
+    let edition = soft.and_then(|soft| soft.editions.get(&durable.current));
+    let (module_state, reason) = match (&durable.paused, edition.map(|edition| &edition.load)) {
         (Some(reason), _) => (ModuleState::Paused, Some(reason.clone())),
         (None, Some(Load::Failed(reason))) => (ModuleState::Failed, Some(reason.clone())),
         (None, Some(Load::Ready)) => {
@@ -23,13 +27,19 @@ pub(super) fn status(state: &State, durable: &Deployment, soft: Option<&Deployed
         (None, _) => (ModuleState::Staged, None),
     };
     let totals = state.modules.totals(durable.name());
+    let tasks = tasks(state, now, durable, soft);
+    let mut usage = admin::Usage::default();
+    tasks.iter().for_each(|task| usage.add(&task.usage));
     ModuleStatus {
         module: durable.name().to_string(),
-        version: durable.manifest.module.version.clone(),
-        digest: admin::Digest(durable.digest),
+        version: durable.manifest().module.version.clone(),
+        number: durable.current,
+        digest: admin::Digest(durable.running().digest),
         state: module_state,
+        rollout: rollout(state, durable, soft),
         reason,
-        deployed_at: durable.deployed_at,
+        deployed_at: durable.running().deployed_at,
+        dead_letter: durable.manifest().dead_letter.topic.clone(),
         counters: Counters {
             records_in: totals.records_in,
             records_out: totals.records_out,
@@ -38,38 +48,96 @@ pub(super) fn status(state: &State, durable: &Deployment, soft: Option<&Deployed
             failures: soft.map_or(0, |soft| soft.failures),
             refused: soft.map_or(0, |soft| soft.refused),
         },
-        tasks: tasks(state, durable, soft),
+        usage,
+        tasks,
     }
 }
 
-fn tasks(state: &State, durable: &Deployment, soft: Option<&Deployed>) -> Vec<TaskStatus> {
+fn rollout(state: &State, durable: &Deployment, soft: Option<&Deployed>) -> Option<RolloutStatus> {
+    let rollout = durable.rollout.as_ref()?;
+    let release = durable.release(rollout.to)?;
+    let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    let canary = rollout.canary.as_ref().map(|canary| admin::Canary {
+        tasks: count(canary.tasks.len()),
+        failures_max: canary.failures_max,
+        lag_max: canary.lag_max.unsigned_abs(),
+        promote_after_ms: canary.promote_after_ms.unsigned_abs(),
+    });
+    let tasks = state.modules.tasks.get(durable.name()).into_iter().flatten();
+    let switched = tasks.filter(|(_, task)| task.release == rollout.to).count();
+    Some(RolloutStatus {
+        version: release.manifest.module.version.clone(),
+        number: release.number,
+        since: rollout.since,
+        tasks: count(switched),
+        canary,
+        failures: soft.map_or(0, |soft| soft.trial.failures),
+    })
+}
+
+/// The releases that are kept, oldest first, each with what it grants beyond the one before.
+pub(super) fn history(durable: &Deployment) -> Vec<VersionStatus> {
+    let mut before: Option<&Release> = None;
+    let mut history = Vec::with_capacity(durable.releases.len());
+    for release in &durable.releases {
+        let rollout = durable.rollout.as_ref().filter(|rollout| rollout.to == release.number);
+        let state = match rollout {
+            _ if release.number == durable.current => VersionState::Running,
+            Some(rollout) if rollout.canary.is_some() => VersionState::Canary,
+            Some(_) => VersionState::TakingOver,
+            None => VersionState::Kept,
+        };
+        let changes = before.map_or_else(Vec::new, |before| release.manifest.changes_from(&before.manifest));
+        before = Some(release);
+        history.push(VersionStatus {
+            number: release.number,
+            version: release.manifest.module.version.clone(),
+            digest: admin::Digest(release.digest),
+            state,
+            deployed_at: release.deployed_at,
+            by: release.by.clone(),
+            activated_at: release.activated_at,
+            returned: release.returned.clone(),
+            changes,
+        });
+    }
+    history
+}
+
+fn tasks(state: &State, now: i64, durable: &Deployment, soft: Option<&Deployed>) -> Vec<TaskStatus> {
     let inputs = durable
-        .manifest
+        .manifest()
         .input
         .iter()
         .filter_map(|input| state.topics.get(&input.topic));
     let count = inputs.map(|topic| topic.partitions()).max().unwrap_or(0);
-    (0..count).map(|number| task(state, durable, soft, number)).collect()
+    (0..count)
+        .map(|number| task(state, now, durable, soft, number))
+        .collect()
 }
 
-fn task(state: &State, durable: &Deployment, soft: Option<&Deployed>, number: u32) -> TaskStatus {
+fn task(state: &State, now: i64, durable: &Deployment, soft: Option<&Deployed>, number: u32) -> TaskStatus {
     let own = soft.and_then(|soft| soft.tasks.get(&number));
     let member = soft.and_then(|soft| soft.members.get(own?.member));
     let kept = state.modules.task(durable.name(), number);
     TaskStatus {
         number,
         phase: own.map_or(admin::Phase::Idle, |task| task.phase()),
+        version: kept.map_or(0, |task| task.release),
         generation: kept.map_or(0, |task| task.generation),
         member: member.map(|member| member.id.clone()),
         attempt: own.map_or(1, |task| task.plan.attempt),
         last_error: own.and_then(|task| task.plan.last_error.clone()),
         inputs: inputs(state, durable, number),
+        usage: soft
+            .and_then(|soft| soft.usage.get(&number))
+            .map_or_else(admin::Usage::default, |usage| usage.status(now)),
     }
 }
 
 fn inputs(state: &State, durable: &Deployment, number: u32) -> Vec<InputStatus> {
     let mut inputs = Vec::new();
-    for input in &durable.manifest.input {
+    for input in &durable.manifest().input {
         let Some(topic) = state.topics.get(&input.topic) else {
             continue;
         };

@@ -6,7 +6,8 @@
 //!    time)                                  │ └──── again ───────┤  │                    │
 //!                                           │                    ▼  │                    │
 //!                                           ├───────────────── Waiting (backoff)         │
-//!                                           └─────────────────────────────────────────────┘
+//!                                           ├─────────────────────────────────────────────┘
+//!                                           └──► Switching (to another release) ──► Idle
 //! ```
 //!
 //! One batch is in flight at a time. Whatever happens to it, the positions move only with a commit.
@@ -15,6 +16,7 @@ use tidemill_protocol::{admin, ids::Uuid};
 
 use super::{
     policy::{self, Plan},
+    redrive::Letter,
     run::Metric,
 };
 use crate::{effect::LogId, state::State};
@@ -75,6 +77,8 @@ pub(super) enum Phase {
     Committing(Vec<i64>, Vec<Metric>),
     /// Tries again then.
     Waiting(i64),
+    /// Going on with this release is proposed.
+    Switching(u32),
 }
 
 /// One task.
@@ -84,8 +88,10 @@ pub(super) struct Task {
     pub(super) token: u64,
     /// Place of the member that owns it.
     pub(super) member: usize,
-    /// Given by the claim.
+    /// Given by the claim or the last switch.
     pub(super) generation: u64,
+    /// Number of the release that it runs.
+    pub(super) release: u32,
     /// Inputs, in the order of the manifest.
     pub(super) sources: Vec<Source>,
     /// What it is doing.
@@ -98,6 +104,8 @@ pub(super) struct Task {
     pub(super) starts: Vec<(Uuid, i32, i64)>,
     /// Source to read first, so that all get their turn.
     pub(super) turn: usize,
+    /// The dead letter that is with the guest or on its way to the log, instead of a batch.
+    pub(super) letter: Option<Letter>,
 }
 
 impl Task {
@@ -181,7 +189,9 @@ impl Task {
     /// For `status`.
     pub(super) fn phase(&self) -> admin::Phase {
         match self.phase {
-            Phase::Finding(_) | Phase::Unclaimed | Phase::Claiming | Phase::Idle(_) => admin::Phase::Idle,
+            Phase::Finding(_) | Phase::Unclaimed | Phase::Claiming | Phase::Switching(_) | Phase::Idle(_) => {
+                admin::Phase::Idle
+            }
             Phase::Reading(_) => admin::Phase::Reading,
             Phase::Running => admin::Phase::Running,
             Phase::Committing(..) => admin::Phase::Committing,

@@ -33,6 +33,20 @@ pub enum Waiter {
         /// The task's token.
         token: u64,
     },
+    /// A task's switch to another release.
+    Switch {
+        /// The deployment.
+        module: String,
+        /// The task's number.
+        task: u32,
+        /// The task's token.
+        token: u64,
+    },
+    /// Something that decides about a rollout.
+    Rollout {
+        /// The deployment.
+        module: String,
+    },
     /// The policy pauses a module.
     Pause {
         /// The deployment.
@@ -47,6 +61,10 @@ pub(super) enum ReadFor {
     Batch,
     /// Where to begin in the source at this place.
     Start(usize),
+    /// Where to begin again, by place in the rewind.
+    Rewind(usize),
+    /// Dead letters to process again.
+    Letters,
 }
 
 /// Whose read it is.

@@ -1,7 +1,7 @@
 //! The poll loop of a task: read, run, commit, and again.
 use alloc::{boxed::Box, format, string::String, vec::Vec};
 use bytes::Bytes;
-use tidemill_protocol::batch::Batch;
+use tidemill_protocol::{batch::Batch, manifest::Manifest};
 
 use super::{
     change::{Change, Commit, Outcome, Pause, Progress, Refused, Totals},
@@ -38,11 +38,17 @@ type Unacceptable = String;
 impl Deployed {
     /// Starts the next batch of an idle task if there is anything to read.
     pub(super) fn advance(&mut self, ctx: &mut Context<'_>, tickets: &mut Tickets, number: u32, patience: Patience) {
-        let batch = &self.manifest.batch;
+        let is_idle = |task: &Task| matches!(task.phase, Phase::Idle(_));
+        if !self.tasks.get(&number).is_some_and(is_idle) || self.switch(ctx, number) || self.run_letter(ctx, number) {
+            return;
+        }
         let Some(task) = self.tasks.get_mut(&number) else {
             return;
         };
-        let Phase::Idle(linger) = task.phase else { return };
+        let (Phase::Idle(linger), Some(edition)) = (&task.phase, self.editions.get(&task.release)) else {
+            return;
+        };
+        let (linger, batch) = (*linger, &edition.manifest.batch);
         let backlog = task.backlog(ctx.state);
         if backlog == 0 {
             task.phase = Phase::Idle(None);
@@ -130,30 +136,46 @@ impl Deployed {
             task.phase = Phase::Idle(None);
             self.advance(ctx, tickets, number, Patience::None);
         } else {
-            task.phase = Phase::Running;
-            let run = self.run(ctx, number, inputs);
-            ctx.effect(Effect::Run(Box::new(run)));
+            match self.run(ctx, number, inputs) {
+                Some(run) => {
+                    ctx.effect(Effect::Run(Box::new(run)));
+                    if let Some(task) = self.tasks.get_mut(&number) {
+                        task.phase = Phase::Running;
+                    }
+                }
+                // Its release was taken from it meanwhile.
+                None => self.begin_anew(ctx, tickets, number),
+            }
         }
     }
 
-    fn run(&self, ctx: &Context<'_>, number: u32, inputs: Vec<Input>) -> Run {
-        let (task, batch, limits) = (&self.tasks[&number], &self.manifest.batch, &self.manifest.limits);
-        Run {
+    /// Gives a task up and takes it again, with the release that it is to run.
+    fn begin_anew(&mut self, ctx: &mut Context<'_>, tickets: &mut Tickets, number: u32) {
+        self.tasks.remove(&number);
+        self.settle(ctx, tickets);
+    }
+
+    pub(super) fn run(&self, ctx: &Context<'_>, number: u32, inputs: Vec<Input>) -> Option<Run> {
+        let task = &self.tasks[&number];
+        let edition = self.editions.get(&task.release)?;
+        let (manifest, grants) = (&edition.manifest, &edition.grants);
+        let (batch, limits) = (&manifest.batch, &manifest.limits);
+        Some(Run {
             task: TaskKey {
                 module: self.name.clone(),
-                deployment: self.id,
+                deployment: self.state,
                 number,
             },
-            version: self.version.clone(),
+            version: edition.version.clone(),
             generation: task.generation,
             attempt: task.plan.attempt,
             now: ctx.now,
             inputs,
-            outputs: self.grants.outputs.clone(),
-            dead_letter: self.manifest.dead_letter.topic.clone(),
-            buckets: self.grants.buckets.clone(),
-            config: self.grants.config.clone(),
-            metrics: self.grants.metrics.clone(),
+            outputs: grants.outputs.clone(),
+            dead_letter: manifest.dead_letter.topic.clone(),
+            buckets: grants.buckets.clone(),
+            config: grants.config.clone(),
+            metrics: grants.metrics.clone(),
             limits: Limits {
                 records_max: batch.max_records,
                 bytes_max: batch.max_bytes.as_usize(),
@@ -163,7 +185,7 @@ impl Deployed {
                 state_bytes_max: limits.state_write_bytes.as_usize(),
                 log_lines_per_second: limits.log_lines_per_second,
             },
-        }
+        })
     }
 
     /// The host has run a batch.
@@ -172,6 +194,7 @@ impl Deployed {
             self.logs.push(ctx, line);
         }
         let number = processed.task.number;
+        self.usage.entry(number).or_default().add(&processed);
         let Some(task) = self
             .tasks
             .get(&number)
@@ -182,11 +205,18 @@ impl Deployed {
         if !matches!(task.phase, Phase::Running) {
             return;
         }
+        let Some(edition) = self.editions.get(&task.release) else {
+            return self.begin_anew(ctx, tickets, number);
+        };
+        let manifest = edition.manifest.clone();
+        if task.letter.is_some() {
+            return self.letter_processed(ctx, tickets, number, processed);
+        }
         if processed.verdict != Verdict::Ack {
             let verdict = core::mem::replace(&mut processed.verdict, Verdict::Ack);
             return self.failed(ctx, tickets, number, verdict);
         }
-        match self.commit(ctx.state, task, &mut processed) {
+        match self.commit(ctx.state, &manifest, task, &mut processed) {
             Err(reason) => self.pause(ctx, number, reason),
             Ok(None) => self.failed(ctx, tickets, number, Verdict::Ack),
             Ok(Some((commit, positions))) => {
@@ -208,6 +238,7 @@ impl Deployed {
     fn commit(
         &self,
         state: &State,
+        manifest: &Manifest,
         task: &Task,
         processed: &mut Processed,
     ) -> Result<Option<(Commit, Vec<i64>)>, Unacceptable> {
@@ -244,17 +275,14 @@ impl Deployed {
         let records = processed.usage.records.saturating_add(by_core);
         let window = self.window(state, processed.task.number);
         let case = Case {
-            manifest: &self.manifest,
+            manifest,
             sources: &task.policy_sources(),
             window: &window,
         };
         if let Some(reason) = Plan::stops(case, records, given_up) {
             return Err(reason);
         }
-        let mut outputs = Vec::with_capacity(processed.outputs.len());
-        for (topic, partition, batch) in core::mem::take(&mut processed.outputs) {
-            outputs.push((output_log(state, &topic, partition, &batch)?, batch));
-        }
+        let outputs = output_logs(state, core::mem::take(&mut processed.outputs))?;
         let member = &self.members[task.member];
         let commit = Commit {
             module: self.name.clone(),
@@ -272,6 +300,7 @@ impl Deployed {
                 batches: 1,
                 given_up: u64::from(given_up),
             },
+            redriven: None,
         };
         Ok(Some((commit, positions)))
     }
@@ -288,20 +317,25 @@ impl Deployed {
             self.tasks.remove(&number);
             return self.settle(ctx, tickets);
         }
+        let Some(edition) = self.editions.get(&task.release) else {
+            return self.begin_anew(ctx, tickets, number);
+        };
         let attempt = task.plan.attempt;
         let mut plan = core::mem::take(&mut task.plan);
         let case = Case {
-            manifest: &self.manifest,
+            manifest: &edition.manifest,
             sources: &task.policy_sources(),
             window: &window,
         };
         let next = plan.failed(case, verdict);
         let error = plan.last_error.clone();
         task.plan = plan;
+        self.usage.entry(number).or_default().failed(ctx.now, error.as_ref());
         if let Some(error) = error {
             self.logs
                 .note(ctx, "warn", number, format!("attempt {attempt} failed: {error}"));
         }
+        self.on_trial(ctx, number, 1);
         let Some(task) = self.tasks.get_mut(&number) else {
             return;
         };
@@ -317,6 +351,14 @@ impl Deployed {
 
     /// Asks for the module to be paused. The task waits; if the pause does not become an entry, it tries again and gets here again.
     fn pause(&mut self, ctx: &mut Context<'_>, number: u32, reason: String) {
+        if self.tasks.get(&number).is_some_and(|task| self.is_on_trial(task)) {
+            // What a canary breaks is mended by taking the canary back.
+            if let Some(task) = self.tasks.get_mut(&number) {
+                task.plan.last_error = Some(reason.clone());
+                task.phase = Phase::Waiting(ctx.now + MODULE_TROUBLE_MS);
+            }
+            return self.give_back(ctx, format!("task {number}: {reason}"));
+        }
         self.logs.note(ctx, "error", number, format!("pauses: {reason}"));
         ctx.note(format!("module {} pauses: task {number}: {reason}", self.name));
         if let Some(task) = self.tasks.get_mut(&number) {
@@ -349,16 +391,24 @@ impl Deployed {
             return;
         };
         let (positions, metrics) = (core::mem::take(positions), core::mem::take(metrics));
+        if task.letter.is_some() {
+            logs::measure(&mut self.measures, metrics);
+            return self.letter_committed(ctx, tickets, number, outcome);
+        }
         match outcome {
             Some(Outcome::Done | Outcome::Claimed(_)) => {
+                let mut records = 0;
                 for (source, position) in task.sources.iter_mut().zip(&positions) {
                     if source.position < *position {
+                        records += position.abs_diff(source.position);
                         source.position = *position;
                         source.committed = Some(*position);
                     }
                 }
                 task.plan.committed(&positions);
                 logs::measure(&mut self.measures, metrics);
+                self.usage.entry(number).or_default().committed(ctx.now, records);
+                self.on_trial(ctx, number, 0);
             }
             Some(Outcome::Refused(refused)) => return self.commit_refused(ctx, tickets, number, refused),
             None => {
@@ -366,6 +416,9 @@ impl Deployed {
                 return;
             }
         }
+        let Some(task) = self.tasks.get_mut(&number) else {
+            return;
+        };
         if task.revoking {
             self.tasks.remove(&number);
             return self.settle(ctx, tickets);
@@ -417,8 +470,10 @@ impl Deployed {
     /// Wakes what has waited long enough.
     pub(super) fn timeout(&mut self, ctx: &mut Context<'_>, tickets: &mut Tickets) {
         self.poll_members(ctx, tickets);
+        self.promote_if_due(ctx);
         if self.settle_at.is_some_and(|at| at <= ctx.now) {
             self.settle(ctx, tickets);
+            self.roll(ctx);
         }
         let due = |task: &Task| task.deadline().is_some_and(|at| at <= ctx.now);
         let numbers: Vec<u32> = self
@@ -454,6 +509,18 @@ impl Deployed {
 fn given_up(plan: &Plan, place: usize) -> Vec<super::run::GiveUp> {
     let own = plan.give_up.iter().filter(|(other, _)| *other == place);
     own.map(|(_, record)| record.clone()).collect()
+}
+
+/// The logs of output batches, if their topics take them.
+pub(super) fn output_logs(
+    state: &State,
+    batches: Vec<(String, u32, Bytes)>,
+) -> Result<Vec<(LogId, Bytes)>, Unacceptable> {
+    let log = |(topic, partition, batch): (String, u32, Bytes)| {
+        let log = output_log(state, &topic, partition, &batch)?;
+        Ok((log, batch))
+    };
+    batches.into_iter().map(log).collect()
 }
 
 /// The log of an output batch, if the topic takes it.

@@ -7,6 +7,8 @@
 //! | `poison`, `retry`, `fatal` | returns that error |
 //! | `dead` | gives up on the record by itself |
 //! | anything else | writes it to the first output, and counts it in bucket `seen` |
+//!
+//! A version whose label begins with `fix` does the last with every record.
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -76,7 +78,12 @@ pub fn process(store: &Store, run: &Run, first: Option<usize>) -> Processed {
         }
         given.truncate(first);
     }
-    let mut processed = answer(run, verdict(&given, delivered), given.len());
+    let verdict = if is_fixed(run) {
+        Verdict::Ack
+    } else {
+        verdict(&given, delivered)
+    };
+    let mut processed = answer(run, verdict, given.len());
     if processed.verdict == Verdict::Ack {
         acknowledge(store, run, &given, next, &mut processed);
     }
@@ -103,6 +110,10 @@ pub fn fail(run: &Run, how: &str) -> Processed {
         },
     };
     answer(run, verdict, given.len())
+}
+
+fn is_fixed(run: &Run) -> bool {
+    run.version.label.starts_with("fix")
 }
 
 fn answer(run: &Run, verdict: Verdict, records: usize) -> Processed {
@@ -165,7 +176,7 @@ fn acknowledge(store: &Store, run: &Run, given: &[Given], next: Vec<(String, u32
     let mut counts: BTreeMap<String, i64> = BTreeMap::new();
     let mut outputs: BTreeMap<(String, u32), Builder> = BTreeMap::new();
     for record in given {
-        if record.value.starts_with("dead") {
+        if record.value.starts_with("dead") && !is_fixed(run) {
             let give_up = GiveUp {
                 offset: record.at.offset,
                 dead_letter: true,

@@ -1,7 +1,10 @@
 //! Commands of modules, and how the answers of the management protocol print.
 //!
-//! `deploy NAME in=A,B [out=C] [dlq=D] [members=N] [start=S] [version=V] [wait=1] [more=JSON]`: JSON is more of the manifest's top level
-//! `loaded NAME [error=TEXT]`: the host answers a `load`
+//! `deploy NAME in=A,B [out=C] [dlq=D] [members=N] [start=S] [version=V] [wait=1] [canary=TASKS [failures=N] [lag=N] [after=MS]]
+//!   [more=JSON]`: JSON is more of the manifest's top level
+//! `loaded NAME [version=V] [error=TEXT]`: the host answers each `load` of that module, or of that version
+//! `rewind NAME [to=START] [reset=1]`, `redrive NAME [code=C] [dry=1]`
+//! `rollback NAME [to=V] [wait=1]`, `promote NAME [wait=1]`, `history NAME`; `components`: how many must be kept
 //! `process [COUNT] [first=N] [as=trap|timeout|retry]`: the guest of `guest.rs` runs what was asked for, COUNT times (default: until
 //!   nothing is asked for), or fails in this way whatever it is given
 //! `lose`: the host never answers the oldest run
@@ -12,10 +15,10 @@ use std::{error::Error, fmt::Write as _};
 use goldenscript::Command;
 use tidemill_broker::{
     effect::{LogRead, Table},
-    module::{run::Verdict, state_key},
+    module::{Version, run::Verdict, state_key},
 };
 use tidemill_protocol::{
-    admin::{Answer, Call, Digest, ModuleStatus},
+    admin::{Answer, Call, Canary, Digest, ModuleStatus, VersionStatus},
     api::Response,
     batch::batches,
     manifest::Manifest,
@@ -31,7 +34,9 @@ pub fn run(world: &mut World, command: &Command) -> Option<Output> {
         "loaded" => loaded,
         "process" => process,
         "lose" => lose,
-        "status" | "list" | "logs" | "pause" | "resume" | "delete-module" => call,
+        "status" | "list" | "logs" | "pause" | "resume" | "delete-module" | "rollback" | "promote" | "history"
+        | "rewind" | "redrive" => call,
+        "components" => components,
         "state" => state,
         "dead-letters" => dead_letters,
         _ => return None,
@@ -48,6 +53,7 @@ pub fn show_answer(answer: &Answer) -> String {
     match answer {
         Answer::Progress { stage, message } => format!("{stage}: {message}"),
         Answer::Module(status) => show_status(status),
+        Answer::Version(version) => show_version(version),
         Answer::Log(line) => format!("log {} task {}: {}", line.level, line.task, line.message),
         Answer::Node(node) => format!("{node:?}"),
         Answer::Done => "done".into(),
@@ -82,6 +88,15 @@ fn show_status(status: &ModuleStatus) -> String {
         counters.refused
     )
     .unwrap();
+    if let Some(rollout) = &status.rollout {
+        let trial = if rollout.canary.is_some() { "canary" } else { "rollout" };
+        write!(
+            lines,
+            "\n  {trial} to {} on {} tasks, failures {}",
+            rollout.version, rollout.tasks, rollout.failures
+        )
+        .unwrap();
+    }
     for task in &status.tasks {
         let owner = task.member.as_deref().unwrap_or("nobody");
         write!(
@@ -90,6 +105,9 @@ fn show_status(status: &ModuleStatus) -> String {
             task.number, task.phase, task.attempt
         )
         .unwrap();
+        if status.rollout.is_some() {
+            write!(lines, " runs {}", task.version).unwrap();
+        }
         for input in &task.inputs {
             write!(lines, " {}@{}/{}", input.topic, input.position, input.high_watermark).unwrap();
         }
@@ -98,6 +116,26 @@ fn show_status(status: &ModuleStatus) -> String {
         }
     }
     lines
+}
+
+fn show_version(version: &VersionStatus) -> String {
+    let mut line = format!(
+        "{} {} {:?} by {}",
+        version.number, version.version, version.state, version.by
+    );
+    if let Some(reason) = &version.returned {
+        write!(line, " returned: {reason}").unwrap();
+    }
+    for change in &version.changes {
+        write!(line, "\n  {change}").unwrap();
+    }
+    line
+}
+
+fn components(world: &mut World, command: &Command) -> Done {
+    command.consume_args().reject_next()?;
+    world.print(&format!("{} components are kept", world.kept.len()));
+    Ok(())
 }
 
 fn deploy(world: &mut World, command: &Command) -> Done {
@@ -118,6 +156,16 @@ fn deploy(world: &mut World, command: &Command) -> Done {
     let version = args.take_key("version").unwrap_or("1.0").to_owned();
     let wait = args.take_key("wait").is_some();
     let more = args.take_key("more").map(|more| format!(",{more}"));
+    let number = |text: Option<&str>| text.map_or(Ok(0), str::parse::<u64>);
+    let tasks = args.take_key("canary").map(str::parse).transpose()?;
+    let failures_max = u32::try_from(number(args.take_key("failures"))?)?;
+    let (lag_max, promote_after_ms) = (number(args.take_key("lag"))?, number(args.take_key("after"))?);
+    let canary = tasks.map(|tasks| Canary {
+        tasks,
+        failures_max,
+        lag_max,
+        promote_after_ms,
+    });
     args.reject_next()?;
     args.reject_next()?;
     let json = format!(
@@ -136,6 +184,7 @@ fn deploy(world: &mut World, command: &Command) -> Done {
         component_bytes: 8,
         digest,
         wait,
+        canary,
     });
     Ok(())
 }
@@ -143,17 +192,16 @@ fn deploy(world: &mut World, command: &Command) -> Done {
 fn loaded(world: &mut World, command: &Command) -> Done {
     let mut args = command.consume_args();
     let name = args.next_pos().ok_or("name?")?.to_owned();
+    let label = args.take_key("version").map(str::to_owned);
     let result = args.take_key("error").map_or(Ok(()), |error| Err(error.to_owned()));
     args.reject_next()?;
-    let version = world
-        .broker
-        .state()
-        .modules
-        .get(&name)
-        .ok_or("no such module")?
-        .version();
-    world.broker.handle_loaded(world.now, &version, result);
-    world.settle();
+    let is_meant = |asked: &Version| asked.module == name && label.as_ref().is_none_or(|label| asked.label == *label);
+    let (meant, others) = std::mem::take(&mut world.loads).into_iter().partition(is_meant);
+    world.loads = others;
+    for version in meant {
+        world.broker.handle_loaded(world.now, &version, result.clone());
+        world.settle();
+    }
     Ok(())
 }
 
@@ -189,8 +237,12 @@ fn process_next(world: &mut World, first: Option<usize>, fails: Option<&str>) ->
         Verdict::Fatal(_) => "fatal".into(),
     };
     let (module, number) = (&run.task.module, run.task.number);
+    let version = match run.version.number {
+        1 => String::new(),
+        _ => format!("{} ", run.version.label),
+    };
     world.print(&format!(
-        "{module}/{number} attempt {} [{}]: {verdict}",
+        "{module}/{number} {version}attempt {} [{}]: {verdict}",
         run.attempt,
         values.join(" ")
     ));
@@ -215,12 +267,33 @@ fn call(world: &mut World, command: &Command) -> Done {
             module,
             follow: args.take_key("follow").is_some(),
             tail: args.take_key("tail").map_or(Ok(100), str::parse)?,
+            level: args.take_key("level").map(str::to_owned),
         },
         "pause" => Call::ModulePause {
             module,
             reason: args.take_key("reason").map(str::to_owned),
         },
         "resume" => Call::ModuleResume { module },
+        "rollback" => Call::ModuleRollback {
+            module,
+            to: args.take_key("to").map(str::to_owned),
+            wait: args.take_key("wait").is_some(),
+        },
+        "promote" => Call::ModulePromote {
+            module,
+            wait: args.take_key("wait").is_some(),
+        },
+        "history" => Call::ModuleHistory { module },
+        "rewind" => Call::ModuleRewind {
+            module,
+            to: serde_json::from_str(&format!("\"{}\"", args.take_key("to").unwrap_or("earliest")))?,
+            reset_state: args.take_key("reset").is_some(),
+        },
+        "redrive" => Call::ModuleRedrive {
+            module,
+            code: args.take_key("code").map(str::to_owned),
+            dry_run: args.take_key("dry").is_some(),
+        },
         _ => Call::ModuleDelete { module },
     };
     args.reject_next()?;

@@ -1,7 +1,7 @@
 //! Whatever happens, a module's outputs and state are the fold of its inputs: every input record has exactly one committed effect.
 //!
-//! A random script of records of all kinds, failing runs, held back, refused and lost proposals, restarts, pauses and redeploys runs
-//! against the world of the golden scripts; then everything is let go, and what is in the logs and in the state is compared with what
+//! A random script of records of all kinds, failing runs, held back, refused and lost proposals, restarts, pauses, upgrades, canaries
+//! and rollbacks runs against the world of the golden scripts; then everything is let go, and what is in the logs and in the state is compared with what
 //! is in the input. A failing script is printed, to be kept under `testscripts/modules/`.
 use std::collections::BTreeMap;
 
@@ -33,6 +33,10 @@ enum Step {
     Pause,
     Resume,
     Redeploy(usize),
+    Canary(usize),
+    Promote,
+    Rollback,
+    CannotLoad,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -51,13 +55,17 @@ fn step() -> impl Strategy<Value = Step> {
         3 => Just(Step::Loaded),
         1 => Just(Step::Pause),
         1 => Just(Step::Resume),
-        1 => (1..4usize).prop_map(Step::Redeploy),
+        2 => (1..4usize).prop_map(Step::Redeploy),
+        1 => (0..3usize).prop_map(Step::Canary),
+        1 => Just(Step::Promote),
+        1 => Just(Step::Rollback),
+        1 => Just(Step::CannotLoad),
     ]
 }
 
-fn deploy(members: usize) -> String {
+fn deploy(members: usize, version: usize) -> String {
     let retry = r#""retry":{"initial":"1ms","max":"10ms","max-attempts":1000},"batch":{"max-records":5}"#;
-    format!("deploy m in=in out=out dlq=dlq members={members} more='{retry}'")
+    format!("deploy m in=in out=out dlq=dlq members={members} version={version} more='{retry}'")
 }
 
 /// The steps as commands of a script; what cannot be done at the moment is left out.
@@ -86,7 +94,17 @@ fn command(world: &World, step: &Step, count: &mut usize) -> Option<String> {
         Step::Loaded => "loaded m".into(),
         Step::Pause => "pause m".into(),
         Step::Resume => "resume m".into(),
-        Step::Redeploy(members) => deploy(*members),
+        Step::Redeploy(members) => {
+            *count += 1;
+            deploy(*members, *count)
+        }
+        Step::Canary(tasks) => {
+            *count += 1;
+            format!("{} canary={tasks} failures=3 lag=50", deploy(2, *count))
+        }
+        Step::Promote => "promote m".into(),
+        Step::Rollback => "rollback m".into(),
+        Step::CannotLoad => "loaded m error=no".into(),
     })
 }
 
@@ -144,6 +162,7 @@ impl Tester {
             if self.lag() == 0 {
                 return;
             }
+            self.exec("loaded m");
             self.exec("process");
             self.exec("tick 500");
         }
@@ -152,6 +171,12 @@ impl Tester {
 
     /// Every input record is an output, counted once, or a dead letter, and outputs have the order of the inputs.
     fn check(&self) {
+        let deployment = self.script.0.broker.state().modules.get("m").unwrap();
+        let rollout = deployment.rollout.as_ref();
+        assert!(
+            rollout.is_none_or(|rollout| rollout.canary.is_some()),
+            "a rollout ends: {rollout:?}"
+        );
         let mut counts: BTreeMap<String, String> = BTreeMap::new();
         for ((table, row), value) in &self.script.0.store.rows {
             if *table == Table::ModuleState {
@@ -192,7 +217,7 @@ proptest! {
         for topic in ["in", "out", "dlq"] {
             tester.exec(&format!("create {topic} partitions={PARTITIONS}"));
         }
-        tester.exec(&deploy(2));
+        tester.exec(&deploy(2, 0));
         tester.exec("loaded m");
         let mut count = 0;
         for step in &steps {

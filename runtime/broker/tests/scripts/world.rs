@@ -6,7 +6,7 @@
 //! order; `refuse` gives the oldest held proposal back as refused (disk full); `close` closes the prefix's connection; `restart` builds a new
 //! broker from the rows, `replay` from the entries; `note` output is printed as `note: ...`.
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     error::Error,
     fmt::Write as _,
 };
@@ -19,7 +19,7 @@ use tidemill_broker::{
     effect::{
         Append, Changes, Effect, Found, LogId, LogRead, ProposalId, ReadError, RequestId, RetentionQuery, Row, Table,
     },
-    module::run::Run,
+    module::{Version, run::Run},
 };
 use tidemill_protocol::{
     admin,
@@ -39,6 +39,10 @@ pub struct World {
     pub now: i64,
     /// Runs that the core asked for and no script has answered yet.
     pub runs: VecDeque<Run>,
+    /// Versions that the core asked for and no script has answered yet.
+    pub loads: Vec<Version>,
+    /// Components that must be kept, as the core said last.
+    pub kept: BTreeSet<[u8; 32]>,
     pub store: Store,
     entries: Vec<Bytes>,
     held: VecDeque<(ProposalId, tidemill_broker::Command)>,
@@ -71,6 +75,8 @@ impl World {
             config,
             now: START,
             runs: VecDeque::new(),
+            loads: Vec::new(),
+            kept: BTreeSet::new(),
             store: Store::default(),
             entries: Vec::new(),
             held: VecDeque::new(),
@@ -202,8 +208,15 @@ impl World {
                 ));
                 self.runs.push_back(*run);
             }
-            Effect::Load(version) => self.print(&format!("load: {} {}", version.module, version.label)),
-            Effect::Unload(version) => self.print(&format!("unload: {} {}", version.module, version.label)),
+            Effect::Load(version) => {
+                self.print(&format!("load: {} {}", version.module, version.label));
+                self.loads.push(version);
+            }
+            Effect::Unload(version) => {
+                self.print(&format!("unload: {} {}", version.module, version.label));
+                self.loads.retain(|asked| *asked != version);
+            }
+            Effect::Keep(digests) => self.kept = digests,
             Effect::Note(text) => self.print(&format!("note: {text}")),
         }
     }
@@ -259,6 +272,7 @@ impl World {
     fn restart(&mut self, state: State) {
         self.held.clear();
         self.unanswered.clear();
+        self.loads.clear();
         self.broker = Broker::new(self.config.clone(), state);
         self.broker.handle_start(self.now);
         self.settle();

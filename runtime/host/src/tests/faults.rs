@@ -150,9 +150,12 @@ fn a_refused_limit_is_named_in_the_log() {
 fn one_deployment_does_not_hold_up_another() {
     let actors = Fixture::new("bad_actors");
     let (answer, answered) = std::sync::mpsc::channel();
+    let mut greedy = act(&actors, "endless-loop").version;
+    greedy.module = "greedy".into();
     for _ in 0..20 {
         let mut run = act(&actors, "endless-loop");
         run.task.module = "greedy".into();
+        run.version = greedy.clone();
         actors.lanes.submit(run, Box::new(|_| {}));
     }
     let begin = crate::clock::now();
@@ -162,5 +165,5 @@ fn one_deployment_does_not_hold_up_another() {
         .submit(run, Box::new(move |processed| answer.send(processed).unwrap()));
     assert_eq!(answered.recv().unwrap().verdict, Verdict::Ack);
     assert!(begin.elapsed().as_millis() < 1_500);
-    actors.lanes.cancel("greedy");
+    actors.lanes.cancel(&greedy);
 }

@@ -195,6 +195,7 @@ impl Fixture {
             },
             version: Version {
                 module: "m".into(),
+                number: 1,
                 label: "1.2.3".into(),
                 digest: self.digest,
             },

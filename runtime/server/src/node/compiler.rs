@@ -7,18 +7,19 @@
 //! The compiler is not hardened against components made to exhaust it. So it runs in a child of our own binary, which takes bounds on its
 //! address space and processor time before it reads a byte, and is killed after a timeout.
 use std::{
+    collections::{BTreeMap, BTreeSet},
     io::{Read, Write},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Mutex, PoisonError, mpsc},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Resource, Rlimit, setrlimit};
 use tidemill_host::{Artefacts, compile};
 use tidemill_protocol::admin::Digest;
 
-use crate::{config::Modules, files};
+use crate::{clock, config::Modules, files, limits};
 
 /// Name of the hidden command of our binary that compiles.
 pub const COMMAND: &str = "compile-component";
@@ -30,7 +31,8 @@ pub(crate) struct Compiler {
     timeout: Duration,
     memory_bytes: u64,
     in_process: bool,
-    turn: Mutex<()>,
+    /// Held by whoever compiles or deletes: what was staged, and when.
+    turn: Mutex<BTreeMap<[u8; 32], Instant>>,
 }
 
 impl Compiler {
@@ -40,7 +42,7 @@ impl Compiler {
             timeout: settings.compile_timeout.duration(),
             memory_bytes: settings.compile_memory.0,
             in_process: settings.compile_in_process,
-            turn: Mutex::new(()),
+            turn: Mutex::default(),
         }
     }
 
@@ -50,7 +52,8 @@ impl Compiler {
 
     /// Keeps a component and compiles it. Blocks. The error is for the person who deploys.
     pub(crate) fn stage(&self, digest: &[u8; 32], component: &[u8]) -> Result<(), String> {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut staged = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        staged.insert(*digest, clock::instant());
         files::create_dir(&self.directory).map_err(|e| e.to_string())?;
         self.compile(component)?;
         files::write_private(&self.component(digest), component).map_err(|e| e.to_string())
@@ -69,6 +72,29 @@ impl Compiler {
             return Err(format!("{} is damaged; deploy the module again", path.display()));
         }
         self.compile(&component)
+    }
+
+    /// Deletes components and artefacts that are none of these. What was staged lately stays: its entry may be on the way. Blocks.
+    pub(super) fn keep(&self, digests: &BTreeSet<[u8; 32]>) {
+        let mut staged = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = clock::instant();
+        staged.retain(|_, since| now.duration_since(*since) < limits::STAGED_KEPT);
+        let Ok(entries) = std::fs::read_dir(&self.directory) else {
+            // Nothing was deployed yet.
+            return;
+        };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let digest = name.to_str().and_then(|name| name.get(..64)).and_then(Digest::parse);
+            let Some(digest) = digest else { continue };
+            if digests.contains(&digest.0) || staged.contains_key(&digest.0) {
+                continue;
+            }
+            // What cannot be deleted now is tried again after the next change.
+            if let Err(error) = std::fs::remove_file(entry.path()) {
+                tracing::warn!(path = %entry.path().display(), %error, "a component of no version cannot be deleted");
+            }
+        }
     }
 
     fn component(&self, digest: &[u8; 32]) -> PathBuf {

@@ -2,6 +2,7 @@
 //!
 //! The host starts with the first module: a daemon without modules has neither its threads nor its address space.
 use std::{
+    collections::BTreeSet,
     io,
     sync::{Arc, OnceLock, mpsc::Sender},
 };
@@ -74,9 +75,15 @@ impl Modules {
     /// Drops what is kept of a version that will not run again.
     pub(super) fn unload(&self, version: &Version) {
         if let Some(lanes) = self.shared.lanes.get() {
-            lanes.cancel(&version.module);
-            lanes.sandbox().forget(&version.module, Some(&version.digest));
+            lanes.cancel(version);
+            lanes.sandbox().forget(version);
         }
+    }
+
+    /// Deletes the components that are none of these, on the loader's thread.
+    pub(super) fn keep(&self, digests: BTreeSet<[u8; 32]>) {
+        let shared = Arc::clone(&self.shared);
+        self.loader.run(move || shared.compiler.keep(&digests));
     }
 }
 

@@ -264,6 +264,7 @@ impl Turn {
                 Effect::Run(run) => self.modules.run(*run),
                 Effect::Load(version) => self.modules.load(version),
                 Effect::Unload(version) => self.modules.unload(&version),
+                Effect::Keep(digests) => self.modules.keep(digests),
                 Effect::Note(text) => tracing::info!("{text}"),
             }
         }

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use quinn::{RecvStream, VarInt};
 use sha2::{Digest as _, Sha256};
-use tidemill_protocol::admin::{ANSWER_BYTES_MAX, Answer, Call, Digest, LogLine, ModuleStatus, NodeStatus};
-use tidemill_protocol::manifest::Manifest;
+use tidemill_protocol::admin::{
+    ANSWER_BYTES_MAX, Answer, Call, Canary, Digest, LogLine, ModuleStatus, NodeStatus, VersionStatus,
+};
+use tidemill_protocol::manifest::{Manifest, Start};
 
 use super::Admin;
 use crate::client::Inner;
@@ -25,6 +27,8 @@ pub struct Deploy {
     pub digest: Digest,
     /// Whether to wait until every member has joined its group; otherwise until the deployment is durable.
     pub wait: bool,
+    /// Only on some tasks for now, if another version of it runs.
+    pub canary: Option<Canary>,
 }
 
 impl Deploy {
@@ -37,6 +41,7 @@ impl Deploy {
             component,
             digest,
             wait: true,
+            canary: None,
         }
     }
 }
@@ -56,6 +61,7 @@ impl Admin {
             component,
             digest,
             wait,
+            canary,
         } = deploy;
         self.ask(
             &Call::ModuleDeploy {
@@ -63,6 +69,7 @@ impl Admin {
                 component_bytes,
                 digest,
                 wait,
+                canary,
             },
             component,
         )
@@ -90,17 +97,64 @@ impl Admin {
         .ok_or_else(no_answer)
     }
 
-    /// The last `tail` log lines of a module, and with `follow` those to come, until the answers are dropped.
-    pub async fn module_logs(&self, module: &str, tail: u32, follow: bool) -> Result<Answers> {
+    /// The last `tail` log lines of a module of a level and above, and with `follow` those to come, until the answers are dropped.
+    pub async fn module_logs(&self, module: &str, tail: u32, follow: bool, level: Option<String>) -> Result<Answers> {
         self.ask(
             &Call::ModuleLogs {
                 module: module.to_owned(),
                 follow,
                 tail,
+                level,
             },
             Bytes::new(),
         )
         .await
+    }
+
+    /// The versions of a module that are kept, oldest first.
+    pub async fn module_history(&self, module: &str) -> Result<Vec<VersionStatus>> {
+        let call = Call::ModuleHistory {
+            module: module.to_owned(),
+        };
+        let mut answers = self.ask(&call, Bytes::new()).await?;
+        let mut versions = Vec::new();
+        while let Some(answer) = answers.next().await? {
+            if let Answer::Version(version) = answer {
+                versions.push(*version);
+            }
+        }
+        Ok(versions)
+    }
+
+    /// Lets a kept version run, by its label or number; by default the one before. Offsets and state are kept.
+    pub async fn rollback_module(&self, module: &str, to: Option<String>, wait: bool) -> Result<Answers> {
+        let module = module.to_owned();
+        self.ask(&Call::ModuleRollback { module, to, wait }, Bytes::new()).await
+    }
+
+    /// Lets a canary take over everywhere.
+    pub async fn promote_module(&self, module: &str, wait: bool) -> Result<Answers> {
+        let module = module.to_owned();
+        self.ask(&Call::ModulePromote { module, wait }, Bytes::new()).await
+    }
+
+    /// Begins again elsewhere in the inputs of a module; with `reset_state` its state is forgotten.
+    pub async fn rewind_module(&self, module: &str, to: Start, reset_state: bool) -> Result<()> {
+        let module = module.to_owned();
+        self.one_module(&Call::ModuleRewind {
+            module,
+            to,
+            reset_state,
+        })
+        .await
+        .map(drop)
+    }
+
+    /// Gives a module the records of its dead letters again, each once; only those with this code, if one is given.
+    pub async fn redrive_module(&self, module: &str, code: Option<String>, dry_run: bool) -> Result<Answers> {
+        let module = module.to_owned();
+        self.ask(&Call::ModuleRedrive { module, code, dry_run }, Bytes::new())
+            .await
     }
 
     /// Stops a module; its offsets and state are kept.

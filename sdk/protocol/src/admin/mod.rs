@@ -20,6 +20,11 @@
 //! {"call":"module-list"}                                    module ... done
 //! {"call":"module-status","module":"sessions"}              module, done
 //! {"call":"module-logs","module":"sessions","follow":true,"tail":100}    log ...
+//! {"call":"module-history","module":"sessions"}             version ... done
+//! {"call":"module-rollback","module":"sessions","to":"1.3.0","wait":true}    progress ... done
+//! {"call":"module-promote","module":"sessions","wait":true}
+//! {"call":"module-rewind","module":"sessions","to":"2013-01-31T12:00:00Z","reset_state":true}
+//! {"call":"module-redrive","module":"sessions","code":"no-user","dry_run":true}    progress ... done
 //! {"call":"module-pause","module":"sessions","reason":"upgrade of the database"}
 //! {"call":"module-resume","module":"sessions"}
 //! {"call":"module-delete","module":"sessions"}
@@ -33,9 +38,12 @@ use alloc::{boxed::Box, string::String};
 use core::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, Start};
 
-pub use module::{Counters, InputStatus, LogLine, ModuleState, ModuleStatus, Phase, Place, TaskStatus};
+pub use module::{
+    Canary, Counters, InputStatus, LastError, LogLine, ModuleState, ModuleStatus, Phase, Place, RolloutStatus,
+    TaskStatus, Usage, VersionState, VersionStatus,
+};
 
 /// ALPN of the management protocol.
 pub const ALPN: &[u8] = b"tidemill-admin/1";
@@ -63,6 +71,54 @@ pub enum Call {
         /// Answer `done` only when every member of the module has loaded it and joined the group; otherwise when it is durable.
         #[serde(default)]
         wait: bool,
+        /// Only on some tasks for now, if another version of it runs.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        canary: Option<Canary>,
+    },
+    /// One `version` answer for each version that is kept, oldest first.
+    ModuleHistory {
+        /// Name of the deployment.
+        module: String,
+    },
+    /// Run a version that is kept. Offsets and state are kept.
+    ModuleRollback {
+        /// Name of the deployment.
+        module: String,
+        /// Its label or number; by default what ran before, or what still runs beside a version that is taking over.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<String>,
+        /// As for a deploy.
+        #[serde(default)]
+        wait: bool,
+    },
+    /// Let a canary take over everywhere.
+    ModulePromote {
+        /// Name of the deployment.
+        module: String,
+        /// As for a deploy.
+        #[serde(default)]
+        wait: bool,
+    },
+    /// Begin again elsewhere in the inputs, all partitions together. Whatever is under way is done anew.
+    ModuleRewind {
+        /// Name of the deployment.
+        module: String,
+        /// The first record at or after a moment, or an end.
+        to: Start,
+        /// Whether the state is forgotten, too. Without it, records that are read again are added to what is there.
+        #[serde(default)]
+        reset_state: bool,
+    },
+    /// Give the module the records of its dead letters again, each once. They are not appended to their topics.
+    ModuleRedrive {
+        /// Name of the deployment.
+        module: String,
+        /// Only those with this code.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        code: Option<String>,
+        /// Only say which, as `progress` of stage `letter`.
+        #[serde(default)]
+        dry_run: bool,
     },
     /// One `module` answer for each.
     ModuleList,
@@ -81,6 +137,9 @@ pub enum Call {
         /// How many of the lines that exist to give first, at most [`LOG_TAIL_MAX`].
         #[serde(default)]
         tail: u32,
+        /// Only lines of this level and above: trace, debug, info, warn, error, critical.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        level: Option<String>,
     },
     /// Stop processing; offsets and state are kept.
     ModulePause {
@@ -110,13 +169,15 @@ pub enum Call {
 pub enum Answer {
     /// Something was reached on the way.
     Progress {
-        /// Stable word: received, validated, compiled, committed, loaded, running.
+        /// Stable word: received, compiled, changed, committed, loaded, switched, running, letter, failed, redriven.
         stage: String,
         /// For a person.
         message: String,
     },
     /// A module as it stands now.
     Module(Box<ModuleStatus>),
+    /// A version of a module that is kept.
+    Version(Box<VersionStatus>),
     /// A log line of a module.
     Log(LogLine),
     /// The node as it stands now.
@@ -175,6 +236,8 @@ pub enum ErrorCode {
     InvalidComponent,
     /// There is no module of that name.
     UnknownModule,
+    /// No such version of the module is kept.
+    UnknownVersion,
     /// A topic that the manifest names does not exist and may not be created.
     UnknownTopic,
     /// The module is not in a state in which this can be done.

@@ -13,17 +13,165 @@ pub struct ModuleStatus {
     pub version: String,
     /// SHA-256 of the component.
     pub digest: Digest,
+    /// Number of that version within the deployment.
+    #[serde(default)]
+    pub number: u32,
     /// Where it stands.
     pub state: ModuleState,
+    /// Another version is taking over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutStatus>,
     /// Why it is paused or failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// When it was deployed, milliseconds since the epoch.
     pub deployed_at: i64,
+    /// Topic that takes what it gives up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dead_letter: Option<String>,
     /// Since the module was first deployed.
     pub counters: Counters,
+    /// What its runs took, over all tasks.
+    #[serde(default)]
+    pub usage: Usage,
     /// Tasks that this node owns or owned, by number.
     pub tasks: Vec<TaskStatus>,
+}
+
+/// What runs took on this node, since the start of the daemon.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Usage {
+    /// Runs, failed ones included.
+    pub runs: u64,
+    /// Records delivered, again after a failure included.
+    pub records: u64,
+    /// Records whose effect was committed in the last seconds, a second.
+    pub records_per_second: u64,
+    /// Bytes of records delivered.
+    pub bytes_in: u64,
+    /// Bytes of record batches produced.
+    pub bytes_out: u64,
+    /// Time in the guest, microseconds.
+    pub guest_us: u64,
+    /// Calls from the guest into the host.
+    pub host_calls: u64,
+    /// The most linear memory that an instance had after a run, bytes.
+    pub memory_bytes_max: u64,
+    /// Runs that failed or asked for a retry.
+    pub failures: u64,
+    /// The last failure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<LastError>,
+}
+
+/// Why a run failed, and when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastError {
+    /// Milliseconds since the epoch.
+    pub time: i64,
+    /// For a person.
+    pub message: String,
+}
+
+impl Usage {
+    /// Adds what others took.
+    pub fn add(&mut self, more: &Usage) {
+        self.runs += more.runs;
+        self.records += more.records;
+        self.records_per_second += more.records_per_second;
+        self.bytes_in += more.bytes_in;
+        self.bytes_out += more.bytes_out;
+        self.guest_us += more.guest_us;
+        self.host_calls += more.host_calls;
+        self.memory_bytes_max = self.memory_bytes_max.max(more.memory_bytes_max);
+        self.failures += more.failures;
+        let time = |error: &Option<LastError>| error.as_ref().map(|error| error.time);
+        if time(&self.last_error) < time(&more.last_error) {
+            self.last_error.clone_from(&more.last_error);
+        }
+    }
+
+    /// Time in the guest for each record delivered, nanoseconds.
+    #[must_use]
+    pub fn ns_per_record(&self) -> u64 {
+        self.guest_us.saturating_mul(1000) / self.records.max(1)
+    }
+}
+
+/// A version that takes over, task by task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolloutStatus {
+    /// Its label.
+    pub version: String,
+    /// Its number.
+    pub number: u32,
+    /// When it began, milliseconds since the epoch.
+    pub since: i64,
+    /// Tasks that run it.
+    pub tasks: u32,
+    /// If it is on trial.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Canary>,
+    /// Failures that count against it, if it is on trial.
+    #[serde(default)]
+    pub failures: u32,
+}
+
+/// How a version is tried out before it takes over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Canary {
+    /// Tasks that run it.
+    pub tasks: u32,
+    /// It is taken back when more runs than this fail, or more records than this are given up.
+    #[serde(default)]
+    pub failures_max: u32,
+    /// It is taken back when one of its tasks is further behind than this, in records; 0 does not look.
+    #[serde(default)]
+    pub lag_max: u64,
+    /// It takes over everywhere when it has run for so long, milliseconds; 0 waits for `module-promote`.
+    #[serde(default)]
+    pub promote_after_ms: u64,
+}
+
+/// A version of a module that is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionStatus {
+    /// From 1, in the order of the deploys.
+    pub number: u32,
+    /// Label from the manifest.
+    pub version: String,
+    /// SHA-256 of the component.
+    pub digest: Digest,
+    /// What it is to the deployment now.
+    pub state: VersionState,
+    /// When it was deployed, milliseconds since the epoch.
+    pub deployed_at: i64,
+    /// Who deployed it.
+    pub by: String,
+    /// When it last became the one that runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activated_at: Option<i64>,
+    /// Why it was taken back before it ran everywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub returned: Option<String>,
+    /// What it may do that the version before it might not, and the other way round.
+    #[serde(default)]
+    pub changes: Vec<String>,
+}
+
+/// What a version is to its deployment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VersionState {
+    /// It runs.
+    Running,
+    /// It takes over.
+    TakingOver,
+    /// It is on trial on some tasks.
+    Canary,
+    /// It can be rolled back to.
+    Kept,
 }
 
 /// Where a deployment stands.
@@ -65,7 +213,10 @@ pub struct TaskStatus {
     pub number: u32,
     /// What it is doing.
     pub phase: Phase,
-    /// Raised whenever the task changes hands.
+    /// Number of the version that it runs; 0 when it was never owned.
+    #[serde(default)]
+    pub version: u32,
+    /// Raised whenever the task changes hands or goes on with another version.
     pub generation: u64,
     /// Member id of the owner; absent while another member of the group owns the partition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -77,6 +228,9 @@ pub struct TaskStatus {
     pub last_error: Option<String>,
     /// Position of each input.
     pub inputs: Vec<InputStatus>,
+    /// What its runs took.
+    #[serde(default)]
+    pub usage: Usage,
 }
 
 /// What a task is doing.

@@ -23,7 +23,8 @@ fn calls_have_the_documented_shape() {
         Call::ModuleLogs {
             module: "sessions".into(),
             follow: true,
-            tail: 100
+            tail: 100,
+            level: None,
         }
     );
     assert_eq!(
@@ -36,6 +37,7 @@ fn calls_have_the_documented_shape() {
         component_bytes: 8,
         digest: Digest([0xab; 32]),
         wait: true,
+        canary: None,
     };
     let json = serde_json::to_string(&deploy).unwrap();
     assert_eq!(serde_json::from_str::<Call>(&json).unwrap(), deploy);
@@ -60,6 +62,7 @@ fn answers_have_the_documented_shape() {
     let task = TaskStatus {
         number: 3,
         phase: Phase::Running,
+        version: 1,
         generation: 7,
         member: Some("sessions-0".into()),
         attempt: 1,
@@ -70,15 +73,20 @@ fn answers_have_the_documented_shape() {
             high_watermark: 9,
             lag: 4,
         }],
+        usage: Usage::default(),
     };
     let status = ModuleStatus {
         module: "sessions".into(),
         version: "1.0.0".into(),
         digest: Digest([1; 32]),
+        number: 1,
         state: ModuleState::Running,
+        rollout: None,
         reason: None,
         deployed_at: 1,
+        dead_letter: None,
         counters: Counters::default(),
+        usage: Usage::default(),
         tasks: vec![task],
     };
     let json = answer_json(&Answer::Module(status.into()));

@@ -56,6 +56,7 @@
     clippy::manual_non_exhaustive,
     reason = "the private fields are keys that are refused by name"
 )]
+mod changes;
 mod check;
 pub mod limits;
 mod quantity;

@@ -9,7 +9,7 @@ use crate::{
     batch,
     effect::LogId,
     entry::{Command, Entry, NewTopic},
-    module::change::{Progress, Totals},
+    module::change::{Deploy, Progress, Totals},
     state,
 };
 
@@ -54,13 +54,15 @@ fn ready() -> (Log, Commit) {
         manifest,
         digest: [0; 32],
         topics: vec![],
+        by: "a".into(),
+        canary: None,
     }));
     let claim = Claim {
         module: "m".into(),
         incarnation: 2,
         member: "m-0".into(),
         epoch: -1,
-        tasks: vec![0],
+        tasks: vec![(0, 1)],
         starts: vec![],
     };
     assert_eq!(log.module(Change::Claim(claim)).0, Outcome::Claimed(3));
@@ -85,6 +87,7 @@ fn ready() -> (Log, Commit) {
             batches: 1,
             given_up: 0,
         },
+        redriven: None,
     };
     (log, commit)
 }

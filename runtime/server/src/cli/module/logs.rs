@@ -10,13 +10,16 @@ use crate::cli::remote::{explained, print};
 
 /// Print what a module logs.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  tidemill module logs redact --follow")]
+#[command(after_help = "Example:\n  tidemill module logs redact --follow --level warn")]
 pub(super) struct Logs {
     /// Name.
     module: String,
     /// Go on with what it logs from now on.
     #[arg(long, short)]
     follow: bool,
+    /// Only lines of this level and above: trace, debug, info, warn, error or critical.
+    #[arg(long, value_parser = ["trace", "debug", "info", "warn", "error", "critical"])]
+    level: Option<String>,
     /// How many of the last lines to print first.
     #[arg(long, default_value_t = 100, value_name = "LINES")]
     tail: u32,
@@ -27,7 +30,7 @@ pub(super) struct Logs {
 
 impl Logs {
     pub(super) async fn run(self, admin: &Admin) -> Result<(), Failure> {
-        let lines = admin.module_logs(&self.module, self.tail, self.follow);
+        let lines = admin.module_logs(&self.module, self.tail, self.follow, self.level);
         let mut answers = lines.await.map_err(explained)?;
         loop {
             let line = tokio::select! {

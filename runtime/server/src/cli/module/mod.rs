@@ -3,14 +3,21 @@
 //! The commands that change nothing on a daemon need none.
 mod build;
 mod check;
+mod dead_letters;
 mod delete;
 mod deploy;
+mod history;
 mod list;
 mod logs;
 mod new;
 mod pause;
+mod progress;
 mod project;
+mod promote;
+mod redrive;
 mod resume;
+mod rewind;
+mod rollback;
 mod status;
 mod template;
 mod toolchain;
@@ -41,6 +48,12 @@ enum Command {
     List(list::List),
     Status(status::Status),
     Logs(logs::Logs),
+    History(history::History),
+    Rollback(rollback::Rollback),
+    Promote(promote::Promote),
+    Rewind(rewind::Rewind),
+    DeadLetters(dead_letters::DeadLetters),
+    Redrive(redrive::Redrive),
     Pause(pause::Pause),
     Resume(resume::Resume),
     Delete(delete::Delete),
@@ -57,6 +70,12 @@ impl Group {
             Command::List(list) => with_admin(remote, async |admin| list.run(admin).await),
             Command::Status(status) => with_admin(remote, async |admin| status.run(admin).await),
             Command::Logs(logs) => with_admin(remote, async |admin| logs.run(admin).await),
+            Command::History(history) => with_admin(remote, async |admin| history.run(admin).await),
+            Command::Rollback(rollback) => with_admin(remote, async |admin| rollback.run(admin).await),
+            Command::Promote(promote) => with_admin(remote, async |admin| promote.run(admin).await),
+            Command::Rewind(rewind) => with_admin(remote, async |admin| rewind.run(admin).await),
+            Command::DeadLetters(letters) => letters.run(remote),
+            Command::Redrive(redrive) => with_admin(remote, async |admin| redrive.run(admin).await),
             Command::Pause(pause) => with_admin(remote, async |admin| pause.run(admin).await),
             Command::Resume(resume) => with_admin(remote, async |admin| resume.run(admin).await),
             Command::Delete(delete) => with_admin(remote, async |admin| delete.run(admin).await),

@@ -42,6 +42,21 @@ fn show(module: &ModuleStatus) -> Result<(), Failure> {
     if let Some(reason) = &module.reason {
         print(format_args!("reason: {reason}"))?;
     }
+    if let Some(rollout) = &module.rollout {
+        let how = if rollout.canary.is_some() {
+            "is on trial"
+        } else {
+            "takes over"
+        };
+        print(format_args!(
+            "{} {how} since {}: on {} of {} tasks, {} failures",
+            rollout.version,
+            Moment(rollout.since),
+            rollout.tasks,
+            module.tasks.len(),
+            rollout.failures,
+        ))?;
+    }
     let counters = &module.counters;
     print(format_args!(
         "records in {}, out {}, given up {}; batches {}; failed runs {}; refused commits {}",
@@ -52,13 +67,30 @@ fn show(module: &ModuleStatus) -> Result<(), Failure> {
         counters.failures,
         counters.refused,
     ))?;
+    let usage = &module.usage;
+    print(format_args!(
+        "{} records/s; {} runs, {} ns a record in the guest, {} host calls; {} bytes in, {} out; memory at most {} KiB",
+        usage.records_per_second,
+        usage.runs,
+        usage.ns_per_record(),
+        usage.host_calls,
+        usage.bytes_in,
+        usage.bytes_out,
+        usage.memory_bytes_max >> 10,
+    ))?;
+    if let Some(error) = &usage.last_error {
+        print(format_args!("last failure {}: {}", Moment(error.time), error.message))?;
+    }
     let mut rows = table([
         "task",
+        "version",
         "phase",
         "input",
         "position",
         "end",
         "lag",
+        "records/s",
+        "ns a record",
         "attempt",
         "last error",
     ]);
@@ -66,17 +98,31 @@ fn show(module: &ModuleStatus) -> Result<(), Failure> {
         for input in &task.inputs {
             rows.add_row(vec![
                 task.number.to_string(),
+                version_of(module, task.version),
                 format!("{:?}", task.phase).to_lowercase(),
                 input.topic.clone(),
                 input.position.to_string(),
                 input.high_watermark.to_string(),
                 input.lag.to_string(),
+                task.usage.records_per_second.to_string(),
+                task.usage.ns_per_record().to_string(),
                 task.attempt.to_string(),
                 task.last_error.clone().unwrap_or_default(),
             ]);
         }
     }
     print_table(&rows, "no tasks")
+}
+
+/// The label of what a task runs.
+fn version_of(module: &ModuleStatus, number: u32) -> String {
+    let taking_over = module.rollout.as_ref().filter(|rollout| rollout.number == number);
+    match taking_over {
+        Some(rollout) => rollout.version.clone(),
+        None if number == module.number => module.version.clone(),
+        // Taken with the release that runs by then.
+        None => String::from("-"),
+    }
 }
 
 /// In a word.
