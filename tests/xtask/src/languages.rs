@@ -36,8 +36,22 @@ pub(crate) fn languages() -> Done {
 }
 
 fn javascript(place: &Place) -> Done {
-    if !place.target.join("node_modules").exists() {
-        place.sh("npm", &["ci", "--no-audit", "--no-fund", "--loglevel=error"])?;
+    if !place
+        .target
+        .join("node_modules/@bytecodealliance/componentize-js")
+        .exists()
+    {
+        // No lock file: npm writes into it only the platform's own binaries when a mirror does not list the others.
+        place.sh(
+            "npm",
+            &[
+                "install",
+                "--no-package-lock",
+                "--no-audit",
+                "--no-fund",
+                "--loglevel=error",
+            ],
+        )?;
     }
     place.sh("npm", &["test", "--silent"])?;
     place.sh("npm", &["run", "build", "--silent"])
