@@ -202,6 +202,23 @@ fn a_huge_call_to_the_host_is_stopped() {
 }
 
 #[test]
+fn a_table_bomb_is_stopped() {
+    let daemon = stage("none", "dead-letter");
+    daemon.run(&["module", "delete", "bad-actors"]);
+    deploy(&daemon, "bad-actors", |manifest| {
+        let module = manifest["module"].as_table_mut().unwrap();
+        let component = module["component"].as_str().unwrap().to_owned();
+        let bomb = component.replace("../target/wasm32-wasip2/release/bad_actors.wasm", "table-bomb.wasm");
+        module.insert("component".into(), bomb.into());
+    });
+    provoke(&daemon);
+    the_neighbour_goes_on(&daemon);
+    until("every record is given up", || count(&daemon, "wild.dlq") == 10);
+    let told = daemon.run(&["consume", "wild.dlq", "--from", "earliest", "--until-end", "--json"]);
+    assert!(told.contains("elements was asked for, the most is 100000"), "{told}");
+}
+
+#[test]
 fn exit_is_a_trap() {
     is_isolated("exit", &["exit", "wild"]);
 }
