@@ -119,6 +119,7 @@ impl Pending {
         let error = match refusal {
             Refusal::DiskFull | Refusal::Stopping => ErrorCode::KAFKA_STORAGE_ERROR,
             Refusal::Overloaded => ErrorCode::NOT_ENOUGH_REPLICAS,
+            Refusal::TooLarge => ErrorCode::MESSAGE_TOO_LARGE,
         };
         let outcome = match &self {
             Pending::Produce(_, slots) => Outcome::Produced(slots.iter().map(|_| Err(error)).collect()),

@@ -86,6 +86,8 @@ pub enum Refusal {
     DiskFull,
     /// Too much waits to be written.
     Overloaded,
+    /// It is larger than an entry may be: the same proposal never fits.
+    TooLarge,
     /// The node stops.
     Stopping,
 }

@@ -33,7 +33,8 @@ const VALUE_BYTES: usize = 100;
 const TIME: Duration = Duration::from_secs(2);
 
 fn main() {
-    let native = time(&mut || drop(copy(&input())));
+    let records = input();
+    let native = time(&mut || drop(copy(&records)));
     println!("decode and encode, no sandbox   {native:7.0} ns a record");
     for name in ["route", "bad_actors"] {
         let Some(component) = component(name) else {

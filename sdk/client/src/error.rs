@@ -85,7 +85,7 @@ pub enum Error {
         reach: Reach,
     },
     /// The broker answered with an error.
-    #[error("{subject}: {code}{}", .message.as_deref().map(|m| format!(": {m}")).unwrap_or_default())]
+    #[error("{subject}: {code:?}: {}", .message.as_deref().unwrap_or_else(|| code.sentence()))]
     Broker {
         /// Kafka's error code.
         code: ErrorCode,

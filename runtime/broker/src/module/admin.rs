@@ -209,6 +209,7 @@ pub(super) fn unavailable(refusal: context::Refusal) -> Answer {
     match refusal {
         context::Refusal::DiskFull => Answer::error(ErrorCode::Exhausted, "no space is left on the disk"),
         context::Refusal::Overloaded => Answer::error(ErrorCode::Exhausted, "too much waits to be written"),
+        context::Refusal::TooLarge => Answer::error(ErrorCode::InvalidCall, "it is larger than an entry may be"),
         context::Refusal::Stopping => Answer::error(ErrorCode::Unavailable, "the node stops"),
     }
 }

@@ -14,15 +14,13 @@ use super::Config;
 const PREFIX: &str = "TIDEMILL_";
 
 /// Variables with this prefix that are not keys of the configuration: they belong to clients, or name the file itself.
-const NOT_KEYS: [&str; 8] = [
+const NOT_KEYS: [&str; 6] = [
     "TIDEMILL_CONFIG",
     "TIDEMILL_CA",
     "TIDEMILL_BROKER",
-    "TIDEMILL_BROKERS",
-    "TIDEMILL_SERVER",
-    "TIDEMILL_BOOTSTRAP",
-    "TIDEMILL_CERTIFICATE",
+    "TIDEMILL_CERT",
     "TIDEMILL_KEY",
+    "TIDEMILL_TIMEOUT",
 ];
 
 /// A configuration, and how it came about.

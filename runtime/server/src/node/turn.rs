@@ -217,7 +217,7 @@ impl Turn {
             Err(error) => {
                 let refusal = match error {
                     CommitError::NoSpace | CommitError::OutOfSequence { .. } => Refusal::DiskFull,
-                    CommitError::TooLarge => Refusal::Overloaded,
+                    CommitError::TooLarge => Refusal::TooLarge,
                     // What stopped it comes as a failure of its own.
                     CommitError::Stopped => Refusal::Stopping,
                 };

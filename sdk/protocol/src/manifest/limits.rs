@@ -60,7 +60,7 @@ pub const MEMORY_MIN: ByteSize = ByteSize(1 << 20);
 pub const MEMORY_MAX: ByteSize = ByteSize(4 << 30);
 /// Smallest `limits.output-bytes` and `limits.state-write-bytes`.
 pub const WRITE_MIN: ByteSize = ByteSize(1024);
-/// Largest `limits.output-bytes` and `limits.state-write-bytes`: both go into one entry of the journal.
-pub const WRITE_MAX: ByteSize = ByteSize(32 << 20);
+/// Largest `limits.output-bytes` and `limits.state-write-bytes`: both, and dead letters, go into one entry of at most 32 MiB.
+pub const WRITE_MAX: ByteSize = ByteSize(12 << 20);
 /// Largest `limits.log-lines-per-second`.
 pub const LOG_LINES_MAX: u32 = 10_000;
