@@ -71,35 +71,34 @@ pub(crate) fn test(filter: Option<&str>) -> Done {
         cargo(&["test", "--manifest-path", "guest-examples/Cargo.toml", "--locked"])?;
     }
     // The end-to-end tests start the real binary.
-    cargo(&["build", "--workspace", "--bins", "--locked"])?;
+    binaries(false)?;
     let mut args = vec!["test", "--workspace", "--locked"];
     args.extend(filter);
     cargo(&args)
 }
 
+/// The daemon and the demo, built as `test` builds them: chosen one by one they would come with other features, and wasmtime a second time.
+fn binaries(release: bool) -> Result<PathBuf, String> {
+    let mut args = vec!["build", "--workspace", "--bins", "--locked"];
+    args.extend(release.then_some("--release"));
+    cargo(&args)?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    Ok(target.join(if release { "release" } else { "debug" }))
+}
+
 pub(crate) fn demo(keep: bool, dev: bool) -> Done {
     guests()?;
-    let mut args = vec!["run", "--package", "tidemill-tests", "--bin", "demo", "--locked"];
-    if !dev {
-        args.push("--release");
-        cargo(&["build", "--package", "tidemill", "--release", "--locked"])?;
-    } else {
-        cargo(&["build", "--package", "tidemill", "--locked"])?;
-    }
-    if keep {
-        args.extend(["--", "--keep"]);
-    }
-    cargo(&args)
+    let demo = binaries(!dev)?.join("demo");
+    sh(&demo.to_string_lossy(), if keep { &["--keep"] } else { &[] }, &[])
 }
 
 pub(crate) fn kill(rounds: u32) -> Done {
     guests()?;
-    cargo(&["build", "--package", "tidemill", "--release", "--locked"])?;
+    binaries(true)?;
     let rounds = rounds.to_string();
     let words = [
         "test",
-        "--package",
-        "tidemill-tests",
+        "--workspace",
         "--test",
         "it",
         "--release",
