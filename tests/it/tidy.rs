@@ -208,3 +208,21 @@ fn the_top_level_is_fixed() {
         );
     }
 }
+
+#[test]
+fn the_runtime_asks_for_the_time_in_one_place_of_each_crate() {
+    for (path, text) in sources() {
+        let name = path.to_string_lossy();
+        // A command line is a client; what stands in a folder of tests or benches is not the runtime.
+        let exempt = ["/cli/", "/tests/", "/benches/", "/tests.rs", "/clock.rs"];
+        if !name.starts_with("runtime/") || exempt.iter().any(|part| name.contains(part)) {
+            continue;
+        }
+        for call in ["Instant::now()", "SystemTime::now()", "thread::spawn("] {
+            assert!(
+                !text.contains(call),
+                "{name}: {call} hides an input: take the time from clock.rs or as an argument, and name threads with a Builder"
+            );
+        }
+    }
+}
