@@ -150,3 +150,30 @@ fn fraud_finds_the_pair_over_a_crash() {
     );
     assert_eq!(alert["card"], "card-7");
 }
+
+#[test]
+fn enrich_keeps_the_last_fact_of_each_key_over_a_crash() {
+    let mut daemon = Daemon::start();
+    create(&daemon, &["planes", "flights", "flights.enriched", "flights.dlq"], 3);
+    deploy(&daemon, "enrich", |_| {});
+    let planes: String = (0..60).map(|n| format!("N{}={{\"seats\":{n}}}\n", n % 30)).collect();
+    produce_lines(&daemon, "planes", &planes, &[]);
+    until_caught_up(&daemon, "enrich", 60);
+    daemon.kill();
+    daemon.restart();
+    let flights: String = (0..31).map(|n| format!("N{n}={{\"from\":\"EWR\"}}\n")).collect();
+    produce_lines(&daemon, "flights", &flights, &[]);
+    until("every flight goes on", || {
+        values(&daemon, "flights.enriched").len() == 31
+    });
+    for record in consume(&daemon, "flights.enriched") {
+        let flight: Value = serde_json::from_str(record["value"].as_str().unwrap()).unwrap();
+        let n: u64 = record["key"].as_str().unwrap().trim_start_matches('N').parse().unwrap();
+        let expected = if n < 30 {
+            json!({ "seats": n + 30 })
+        } else {
+            Value::Null
+        };
+        assert_eq!(flight["plane"], expected, "the second fact of {record}");
+    }
+}
