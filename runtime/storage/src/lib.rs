@@ -28,7 +28,7 @@ mod state;
 mod storage;
 
 pub use error::Error;
-pub use journal::{CommitError, Journal, Writer};
+pub use journal::{CommitError, Journal, Writer, Written};
 pub use open::{Opened, Options};
 pub use settle::{Settled, Settler, Settling};
 pub use storage::{Found, Scan, Storage, Usage};

@@ -6,7 +6,7 @@ use std::sync::mpsc::Sender;
 
 use bytes::Bytes;
 use tidemill_broker::{Command, Entry, effect::ProposalId};
-use tidemill_storage::{CommitError, Writer, limits::ENTRY_BYTES_MAX};
+use tidemill_storage::{CommitError, Writer, Written, limits::ENTRY_BYTES_MAX};
 
 use super::event::{Committed, Event};
 
@@ -66,6 +66,11 @@ impl Local {
             committed: last,
             attempt: 0,
         }
+    }
+
+    /// What its journal has made durable since the start.
+    pub(crate) fn written(&self) -> Written {
+        self.writer.written()
     }
 
     /// To be told of each verdict, before the next proposal.

@@ -6,7 +6,7 @@ use std::sync::{
 
 use tidemill_broker::Broker;
 use tidemill_protocol::admin::NodeStatus;
-use tidemill_storage::Storage;
+use tidemill_storage::{Storage, Written};
 
 /// What does not change while the node runs, and the number of its connections.
 pub(super) struct Status {
@@ -15,7 +15,7 @@ pub(super) struct Status {
 }
 
 impl Status {
-    pub(super) fn node(&self, broker: &Broker, storage: &Storage) -> NodeStatus {
+    pub(super) fn node(&self, broker: &Broker, storage: &Storage, journal: Written) -> NodeStatus {
         let (state, usage) = (broker.state(), storage.usage());
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         NodeStatus {
@@ -24,6 +24,8 @@ impl Status {
             topics: count(state.topics.iter().count()),
             partitions: count(state.logs.len()),
             disk_bytes: usage.segment_bytes,
+            journal_commits: journal.groups,
+            journal_bytes: journal.bytes,
             connections: self.connections.load(Ordering::Relaxed),
             ..self.fixed.clone()
         }

@@ -172,7 +172,7 @@ impl Turn {
         reply: mpsc::Sender<Answer>,
     ) {
         if matches!(call, Call::NodeStatus) {
-            let status = self.status.node(&self.broker, &self.storage);
+            let status = self.status.node(&self.broker, &self.storage, self.sequencer.written());
             let _ = reply.try_send(Answer::Node(Box::new(status)));
             let _ = reply.try_send(Answer::Done);
             return;

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 pub(crate) use files::Files;
 pub(crate) use recovery::recover;
-pub use writer::{CommitError, Done, Writer};
+pub use writer::{CommitError, Done, Writer, Written};
 
 use crate::{
     Error,

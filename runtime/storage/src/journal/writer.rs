@@ -4,7 +4,10 @@
 //! written at once: there is no timer. After a failure that leaves the disk unknown nobody is told anything but that it stopped.
 use std::{
     collections::VecDeque,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     thread::{self, JoinHandle},
 };
 
@@ -47,6 +50,17 @@ pub struct Writer {
 struct Shared {
     queue: Mutex<Queue>,
     ready: Condvar,
+    groups: AtomicU64,
+    group_bytes: AtomicU64,
+}
+
+/// What a writer has made durable since it was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Groups, each with one write and one sync.
+    pub groups: u64,
+    /// Bytes of entries in them.
+    pub bytes: u64,
 }
 
 #[derive(Default)]
@@ -119,6 +133,15 @@ impl Writer {
     pub fn waiting_bytes(&self) -> usize {
         self.shared.queue().waiting_bytes
     }
+
+    /// What is durable so far.
+    #[must_use]
+    pub fn written(&self) -> Written {
+        Written {
+            groups: self.shared.groups.load(Ordering::Relaxed),
+            bytes: self.shared.group_bytes.load(Ordering::Relaxed),
+        }
+    }
 }
 
 impl Drop for Writer {
@@ -139,12 +162,15 @@ impl Shared {
 
     fn run(&self, mut journal: Journal, failed: Box<dyn FnOnce(Error) + Send>) {
         while let Some(group) = self.gather() {
+            let bytes: usize = group.iter().map(|submission| submission.bytes).sum();
             if let Err((error, untold)) = commit(&mut journal, group) {
                 tracing::error!(%error, "the journal failed");
                 failed(error);
                 untold.into_iter().for_each(|done| done(Err(CommitError::Stopped)));
                 break;
             }
+            self.groups.fetch_add(1, Ordering::Relaxed);
+            self.group_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         }
         let rest = {
             let mut queue = self.queue();

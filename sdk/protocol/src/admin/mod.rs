@@ -335,6 +335,10 @@ pub struct NodeStatus {
     pub connections: u32,
     /// Bytes on disk.
     pub disk_bytes: u64,
+    /// Times that the journal was synced since the start, each for everybody who waited.
+    pub journal_commits: u64,
+    /// Bytes that were made durable by that.
+    pub journal_bytes: u64,
 }
 
 #[cfg(test)]
