@@ -89,13 +89,17 @@ fn udp(address: SocketAddr) -> Result<UdpSocket, StartError> {
     let bind = || {
         let socket = UdpSocket::bind(address)?;
         socket.set_nonblocking(true)?;
-        // The system may give less (net.core.rmem_max); that costs throughput, not correctness.
-        let options = socket2::SockRef::from(&socket);
-        let _ = options.set_recv_buffer_size(limits::UDP_BUFFER_BYTES);
-        let _ = options.set_send_buffer_size(limits::UDP_BUFFER_BYTES);
+        size_buffers(&socket);
         Ok(socket)
     };
     bind().map_err(|error| refused(address, "UDP", "listen.quic", error))
+}
+
+/// Asks for large buffers. The system may give less (net.core.rmem_max); that costs throughput, not correctness.
+pub(crate) fn size_buffers(socket: &UdpSocket) {
+    let options = socket2::SockRef::from(socket);
+    let _ = options.set_recv_buffer_size(limits::UDP_BUFFER_BYTES);
+    let _ = options.set_send_buffer_size(limits::UDP_BUFFER_BYTES);
 }
 
 fn refused(address: SocketAddr, transport: &'static str, key: &'static str, error: io::Error) -> StartError {

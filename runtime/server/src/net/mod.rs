@@ -9,7 +9,7 @@ mod bind;
 mod connection;
 mod frame;
 mod gate;
-mod quic;
+pub(crate) mod quic;
 mod tcp;
 mod write;
 
@@ -23,7 +23,7 @@ use tokio::{
 
 pub use self::bind::Addresses;
 pub(crate) use self::{
-    bind::Sockets,
+    bind::{Sockets, size_buffers},
     gate::{Gate, Permit},
 };
 use crate::{config::Config, error::StartError, tls::Configs};

@@ -42,15 +42,21 @@ pub(super) fn endpoint(
     let mut config = ServerConfig::with_crypto(Arc::new(crypto));
     config.transport_config(Arc::new(transport(network)));
     config.max_incoming(network.connections_max.min(1 << 12));
-    let mut endpoint = EndpointConfig::default();
-    // Room for the largest packet that discovery may find, and its overhead.
-    endpoint
-        .max_udp_payload_size((network.quic_mtu_max + 100).max(1500))
-        .map_err(|e| StartError::Tls(e.to_string()))?;
+    let endpoint = endpoint_config(network)?;
     Ok(Endpoint::new(endpoint, Some(config), socket, Arc::new(TokioRuntime))?)
 }
 
-fn transport(network: &Network) -> TransportConfig {
+/// Room for the largest packet that discovery may find, and its overhead.
+pub(crate) fn endpoint_config(network: &Network) -> Result<EndpointConfig, StartError> {
+    let mut endpoint = EndpointConfig::default();
+    endpoint
+        .max_udp_payload_size((network.quic_mtu_max + 100).max(1500))
+        .map_err(|e| StartError::Tls(e.to_string()))?;
+    Ok(endpoint)
+}
+
+/// Windows, streams, silence and packet sizes of every connection.
+pub(crate) fn transport(network: &Network) -> TransportConfig {
     let window = u32::try_from(network.quic_window.0).unwrap_or(u32::MAX >> 2);
     let mut discovery = MtuDiscoveryConfig::default();
     discovery.upper_bound(network.quic_mtu_max);
