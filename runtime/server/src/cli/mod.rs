@@ -2,6 +2,7 @@
 //!
 //! A command ends with 0 when it did what it says and 1 otherwise, with one line on standard error that says what to do. Standard output
 //! is for results only, so that every command works in a pipe.
+mod bench;
 mod config;
 mod consume;
 mod group;
@@ -44,6 +45,7 @@ enum Command {
     Consume(consume::Consume),
     Group(group::Group),
     Module(module::Group),
+    Bench(Box<bench::Group>),
     /// Print a completion script for a shell.
     #[command(
         after_help = "Example:\n  tidemill completions bash > ~/.local/share/bash-completion/completions/tidemill"
@@ -89,6 +91,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Consume(consume) => consume.run(),
         Command::Group(group) => group.run(),
         Command::Module(module) => module.run(),
+        Command::Bench(bench) => bench.run(),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "tidemill", &mut script);

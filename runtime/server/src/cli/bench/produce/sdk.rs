@@ -1,0 +1,98 @@
+//! Producers of our SDK: record by record, as an application does it.
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::try_join_all;
+use tidemill_client::{Client, Delivery, Producer, Record};
+
+use super::super::Problem;
+use super::super::crew::Seat;
+use super::super::payload::Payload;
+use super::super::report::{Latencies, latencies};
+use super::super::target;
+use super::{Plan, Produced};
+use crate::clock;
+
+/// One record in so many is timed: timing all would be most of the work.
+const SAMPLE: u64 = 256;
+
+/// So many producers on one connection.
+pub(in crate::cli::bench) async fn run(seat: Seat, plan: Arc<Plan>, producers: usize) -> Result<Produced, Problem> {
+    let client = target::sdk(&plan.quic, plan.dial.ca.as_deref()).await?;
+    let latencies = Rc::new(RefCell::new(latencies()));
+    let mut own = Vec::new();
+    for number in 0..producers {
+        own.push(One::new(&client, &plan, &seat, number, &latencies)?);
+    }
+    try_join_all(own.iter_mut().map(|one| one.run(plan.warmup, u64::MAX))).await?;
+    latencies.borrow_mut().reset();
+    seat.start().await;
+    let share = plan.records_max.div_ceil(producers.max(1) as u64);
+    let records = try_join_all(own.iter_mut().map(|one| one.run(plan.time, share))).await?;
+    drop(own);
+    client.close().await;
+    let latencies = latencies.borrow().clone();
+    Ok(Produced {
+        records: records.into_iter().sum(),
+        latencies,
+    })
+}
+
+struct One {
+    producer: Producer,
+    plan: Arc<Plan>,
+    seat: Seat,
+    payload: Payload,
+    latencies: Rc<RefCell<Latencies>>,
+}
+
+impl One {
+    fn new(
+        client: &Client,
+        plan: &Arc<Plan>,
+        seat: &Seat,
+        number: usize,
+        latencies: &Rc<RefCell<Latencies>>,
+    ) -> Result<One, Problem> {
+        let seed = (seat.number * 1000 + number) as u64;
+        Ok(One {
+            producer: client.producer(plan.load.producer())?,
+            plan: plan.clone(),
+            seat: seat.clone(),
+            payload: Payload::new(plan.load.record_bytes.bytes(), seed),
+            latencies: latencies.clone(),
+        })
+    }
+
+    /// Sends for a while, then waits for every acknowledgement. The records that are stored.
+    async fn run(&mut self, time: Duration, records_max: u64) -> Result<u64, Problem> {
+        let deadline = clock::instant() + time;
+        let mut records = 0;
+        while records < records_max && clock::instant() < deadline {
+            for number in 0..SAMPLE.min(records_max - records) {
+                let record = Record::to(self.plan.topic.name.clone()).value(self.payload.next());
+                let delivery = self.producer.enqueue(record).await?;
+                if number == 0 {
+                    self.time(delivery);
+                }
+            }
+            records += SAMPLE.min(records_max - records);
+            self.seat.advance(SAMPLE);
+        }
+        // What failed since the last flush is its error, so dropped deliveries hide nothing.
+        self.producer.flush().await?;
+        Ok(records)
+    }
+
+    fn time(&self, delivery: Delivery) {
+        let (begun, latencies) = (clock::instant(), self.latencies.clone());
+        tokio::task::spawn_local(async move {
+            if delivery.await.is_ok() {
+                let took = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+                latencies.borrow_mut().saturating_record(took);
+            }
+        });
+    }
+}
