@@ -1,4 +1,5 @@
 // Bundles src/module.ts and makes it a component: `npm run build`. The types are stripped, not checked.
+import { existsSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -7,7 +8,8 @@ import { rolldown } from 'rolldown';
 
 const here = dirname(fileURLToPath(import.meta.url));
 const dist = join(here, 'dist');
-const wit = process.env.TIDEMILL_WIT ?? join(here, '../../wit');
+// A project made by `tidemill module new` has the WIT with it; the example is beside it in the tree.
+const wit = process.env.TIDEMILL_WIT ?? ['vendor/tidemill/wit', '../../wit'].map((path) => join(here, path)).find(existsSync);
 
 const bundle = await rolldown({ input: join(here, 'src/module.ts'), external: [/^tidemill:/] });
 const { output } = await bundle.generate({ format: 'esm' });
