@@ -231,6 +231,12 @@ pub struct TaskStatus {
     /// What its runs took.
     #[serde(default)]
     pub usage: Usage,
+    /// Bytes of its state, timers included.
+    #[serde(default)]
+    pub state_bytes: u64,
+    /// Event time below which records are late; absent without event time, or until it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watermark: Option<i64>,
 }
 
 /// What a task is doing.

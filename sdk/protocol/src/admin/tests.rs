@@ -74,6 +74,8 @@ fn answers_have_the_documented_shape() {
             lag: 4,
         }],
         usage: Usage::default(),
+        state_bytes: 40,
+        watermark: Some(-1),
     };
     let status = ModuleStatus {
         module: "sessions".into(),

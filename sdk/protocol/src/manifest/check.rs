@@ -1,7 +1,7 @@
 //! The rules that make a manifest valid, each with a sentence that names the key, what was found and what is allowed.
 use alloc::{borrow::ToOwned, collections::BTreeSet, format, string::String};
 
-use super::{Manifest, OnPoison, limits};
+use super::{Bucket, Clock, Duration, Manifest, OnPoison, limits};
 
 /// Why a manifest is refused: the key and a sentence about it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -83,6 +83,20 @@ impl Manifest {
             ensure(inputs.insert(input.topic.as_str()), "input.topic", || {
                 format!("{:?} is named twice", input.topic)
             })?;
+            if let Some(late) = input.max_out_of_order {
+                number("input.max-out-of-order", late, Duration(0), limits::EVENT_TIME_MAX)?;
+            }
+            number(
+                "input.idle-after",
+                input.idle_after(),
+                limits::IDLE_MIN,
+                limits::EVENT_TIME_MAX,
+            )?;
+            ensure(
+                input.idle_after.is_none() || self.has_event_time(),
+                "input.idle-after",
+                || "nothing waits for an idle input without event time: give an input `max-out-of-order`".to_owned(),
+            )?;
         }
         let mut outputs = BTreeSet::new();
         for output in &self.output {
@@ -140,7 +154,7 @@ impl Manifest {
             limits::BATCH_BYTES_MIN,
             limits::BATCH_BYTES_MAX,
         )?;
-        number("batch.linger", batch.linger, super::Duration(0), limits::LINGER_MAX)?;
+        number("batch.linger", batch.linger, Duration(0), limits::LINGER_MAX)?;
         number("batch.timeout", batch.timeout, limits::TIMEOUT_MIN, limits::TIMEOUT_MAX)
     }
 
@@ -158,6 +172,12 @@ impl Manifest {
             limits.state_write_bytes,
             limits::WRITE_MIN,
             limits::WRITE_MAX,
+        )?;
+        number(
+            "limits.state-bytes",
+            limits.state_bytes,
+            limits::STATE_MIN,
+            limits::STATE_MAX,
         )?;
         number(
             "limits.log-lines-per-second",
@@ -199,8 +219,22 @@ impl Manifest {
             ensure(bucket.version == 1, &format!("state.{name}.version"), || {
                 "only 1 is supported by this version of tidemill: it cannot migrate state yet".to_owned()
             })?;
+            self.check_ttl(name, bucket)?;
         }
         Ok(())
+    }
+
+    fn check_ttl(&self, name: &str, bucket: &Bucket) -> Check {
+        let Some(ttl) = bucket.ttl else {
+            return ensure(bucket.ttl_clock.is_none(), &format!("state.{name}.ttl-clock"), || {
+                "is the clock of `ttl`, which is not given".to_owned()
+            });
+        };
+        number(&format!("state.{name}.ttl"), ttl, limits::TTL_MIN, limits::TTL_MAX)?;
+        let has_clock = bucket.ttl_clock != Some(Clock::EventTime) || self.has_event_time();
+        ensure(has_clock, &format!("state.{name}.ttl-clock"), || {
+            "\"event-time\" needs `max-out-of-order` of an input: without it there is no event time".to_owned()
+        })
     }
 
     fn check_config(&self) -> Check {

@@ -62,5 +62,17 @@ pub const MEMORY_MAX: ByteSize = ByteSize(4 << 30);
 pub const WRITE_MIN: ByteSize = ByteSize(1024);
 /// Largest `limits.output-bytes` and `limits.state-write-bytes`: both, and dead letters, go into one entry of at most 32 MiB.
 pub const WRITE_MAX: ByteSize = ByteSize(12 << 20);
+/// Smallest `limits.state-bytes`.
+pub const STATE_MIN: ByteSize = ByteSize(1024);
+/// Largest `limits.state-bytes`.
+pub const STATE_MAX: ByteSize = ByteSize(1 << 40);
+/// Smallest `ttl` of a bucket: entries are removed in steps of it.
+pub const TTL_MIN: Duration = Duration(100);
+/// Largest `ttl` of a bucket: ten years.
+pub const TTL_MAX: Duration = Duration(3650 * 24 * 3_600_000);
+/// Largest `input.max-out-of-order` and `input.idle-after`.
+pub const EVENT_TIME_MAX: Duration = Duration(365 * 24 * 3_600_000);
+/// Smallest `input.idle-after`.
+pub const IDLE_MIN: Duration = Duration(10);
 /// Largest `limits.log-lines-per-second`.
 pub const LOG_LINES_MAX: u32 = 10_000;

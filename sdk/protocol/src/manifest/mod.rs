@@ -15,6 +15,8 @@
 //! [[input]]
 //! topic = "clicks"
 //! start = "earliest"               # latest, or a moment: "2013-01-31T12:00:00Z"
+//! max-out-of-order = "30s"         # switches event time on: how far behind the latest record another may still come
+//! idle-after = "30s"               # without records for so long, this input does not hold up the watermark
 //!
 //! [[output]]
 //! topic = "sessions"
@@ -41,6 +43,7 @@
 //! memory = "64MiB"
 //! output-bytes = "8MiB"            # of one batch
 //! state-write-bytes = "8MiB"       # of one batch
+//! state-bytes = "2GiB"             # of one task
 //! log-lines-per-second = 50
 //!
 //! [metrics]
@@ -48,6 +51,8 @@
 //!
 //! [state.sessions]
 //! version = 1
+//! ttl = "48h"                      # counted from the last write; without it entries stay
+//! ttl-clock = "event-time"         # wall-clock by default
 //!
 //! [config]
 //! gap-ms = "1800000"
@@ -141,13 +146,21 @@ pub struct Input {
     /// Where to begin without a committed offset.
     #[serde(default)]
     pub start: Start,
-    #[serde(
-        default,
-        rename = "max-out-of-order",
-        skip_serializing,
-        deserialize_with = "later::max_out_of_order"
-    )]
-    _max_out_of_order: (),
+    /// How far behind the latest record another may still come. Given on any input, it switches event time on for the module:
+    /// each task has a watermark, and inputs without the key have no record out of order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_out_of_order: Option<Duration>,
+    /// A partition that is read to its end and had no record for so long does not hold up the watermark. 30 s without the key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_after: Option<Duration>,
+}
+
+impl Input {
+    /// [`Input::idle_after`] as written, or the default.
+    #[must_use]
+    pub fn idle_after(&self) -> Duration {
+        self.idle_after.unwrap_or(Duration(30_000))
+    }
 }
 
 /// `[[output]]`.
@@ -246,10 +259,10 @@ pub struct Limits {
     pub output_bytes: ByteSize,
     /// Bytes of state written by one batch.
     pub state_write_bytes: ByteSize,
+    /// Bytes of state of one task, all buckets and timers together.
+    pub state_bytes: ByteSize,
     /// Log lines of a second; what is above is counted, not kept.
     pub log_lines_per_second: u32,
-    #[serde(rename = "state-bytes", skip_serializing, deserialize_with = "later::state_bytes")]
-    _state_bytes: (),
 }
 
 /// `[metrics]`: a guest may report only what is named here.
@@ -271,8 +284,23 @@ pub struct Bucket {
     /// Layout of what is stored; 1 is the only one until state can be migrated.
     #[serde(default = "defaults::bucket_version")]
     pub version: u32,
-    #[serde(default, rename = "ttl", skip_serializing, deserialize_with = "later::ttl")]
-    _ttl: (),
+    /// How long an entry lives after it was written last; `None` is for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<Duration>,
+    /// By which clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_clock: Option<Clock>,
+}
+
+/// A clock of a task.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Clock {
+    /// The timestamps of the records.
+    EventTime,
+    /// The host's.
+    #[default]
+    WallClock,
 }
 
 impl Manifest {
@@ -291,6 +319,12 @@ impl Manifest {
             OnPoison::Stop
         };
         self.dead_letter.on_poison.unwrap_or(fallback)
+    }
+
+    /// Whether tasks keep event time: a watermark, and timers by it.
+    #[must_use]
+    pub fn has_event_time(&self) -> bool {
+        self.input.iter().any(|input| input.max_out_of_order.is_some())
     }
 
     /// Every topic that the module may append to: the outputs and the dead-letter topic, each once.
@@ -346,8 +380,8 @@ impl Default for Limits {
             memory: ByteSize(64 << 20),
             output_bytes: ByteSize(8 << 20),
             state_write_bytes: ByteSize(8 << 20),
+            state_bytes: ByteSize(2 << 30),
             log_lines_per_second: 50,
-            _state_bytes: (),
         }
     }
 }
@@ -382,9 +416,6 @@ mod later {
 
     refuse! {
         tables: "`tables` is not supported by this version of tidemill";
-        ttl: "`ttl` of a state bucket is not supported by this version of tidemill: delete entries from the module";
-        max_out_of_order: "`max-out-of-order` is not supported by this version of tidemill: it has no watermarks yet";
-        state_bytes: "`state-bytes` is not supported by this version of tidemill: `state-write-bytes` bounds what one batch writes";
     }
 }
 

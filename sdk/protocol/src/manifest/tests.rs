@@ -78,10 +78,21 @@ fn what_is_wrong_is_named() {
         ("[[output]]\ntopic = \"a b\"", "not a topic name"),
         (&format!("[[output]]\ntopic = \"{long}\""), "not a topic name"),
         ("[[output]]\ntopic = \"o\"\n[[output]]\ntopic = \"o\"", "named twice"),
-        ("[state.s]\nttl = \"48h\"", "`ttl` of a state bucket is not supported"),
+        (
+            "[state.s]\nttl = \"1ms\"",
+            "state.s.ttl: 1ms is not between 100ms and 3650d",
+        ),
+        ("[state.s]\nttl-clock = \"wall-clock\"", "state.s.ttl-clock"),
+        (
+            "[state.s]\nttl = \"1h\"\nttl-clock = \"event-time\"",
+            "needs `max-out-of-order`",
+        ),
         ("[state.s]\nversion = 2", "state.s.version"),
         ("[tables]\nusers = \"users\"", "`tables` is not supported"),
-        ("[limits]\nstate-bytes = \"2GiB\"", "`state-bytes` is not supported"),
+        (
+            "[limits]\nstate-bytes = \"1B\"",
+            "limits.state-bytes: 1B is not between",
+        ),
         ("[metrics]\ncounters = [\"a\"]\ngauges = [\"a\"]", "named twice"),
     ] {
         // Top-level keys must come before the tables in TOML.
@@ -106,9 +117,17 @@ fn names_of_modules_are_legal_directories() {
 }
 
 #[test]
-fn later_keys_of_an_input_are_refused_by_name() {
-    let error = parse(&format!("{SMALLEST}max-out-of-order = \"30s\"")).unwrap_err();
-    assert!(error.contains("`max-out-of-order` is not supported"), "{error}");
+fn event_time_is_switched_on_by_its_bound() {
+    assert!(!parse(SMALLEST).unwrap().has_event_time());
+    let manifest = parse(&format!("{SMALLEST}max-out-of-order = \"30s\"")).unwrap();
+    assert!(manifest.has_event_time());
+    assert_eq!(manifest.input[0].idle_after(), Duration(30_000));
+    let error = parse(&format!("{SMALLEST}idle-after = \"30s\"")).unwrap_err();
+    assert!(error.contains("input.idle-after: nothing waits"), "{error}");
+}
+
+#[test]
+fn another_guarantee_is_refused() {
     let error = parse(&SMALLEST.replace("name = ", "guarantee = \"at-least-once\"\nname = ")).unwrap_err();
     assert!(error.contains("exactly-once"), "{error}");
 }
