@@ -46,6 +46,8 @@ pub enum Effect {
     Run(Box<Run>),
     /// Make this version of a module ready to run (load or compile its artefact), then call `handle_loaded`.
     Load(module::Version),
+    /// This task of a version has left this node for another member of the group: whoever ran it last may be told.
+    Revoke(module::Version, u32),
     /// This version will not run again on this node; its instances may be dropped.
     Unload(module::Version),
     /// Components of versions that are kept, by digest. Others may be deleted, but for what is being deployed just now.

@@ -20,7 +20,7 @@ use std::{
 use bytes::Bytes;
 use tidemill_broker::module::{
     Version,
-    run::{Input, Limits, OutputTopic, Run, StateReader, TaskKey, Verdict},
+    run::{Input, Kind, Limits, OutputTopic, Run, StateReader, TaskKey, Verdict},
 };
 use tidemill_host::{Sandbox, compile, digest};
 use tidemill_protocol::{
@@ -141,12 +141,17 @@ fn run(name: &str, component: &[u8]) -> Run {
         generation: 1,
         attempt: 1,
         now: 1_700_000_000_000,
+        is_fresh: false,
+        event_time: None,
+        state_bytes: 0,
+        kind: Kind::Records,
         inputs: vec![Input {
             topic: "in".into(),
             partition: 0,
             from: 0,
             until: i64::MAX,
             give_up: Vec::new(),
+            has_more: false,
             records,
         }],
         outputs: Arc::new(
@@ -170,7 +175,8 @@ fn run(name: &str, component: &[u8]) -> Run {
             timeout_ms: 2_000,
             memory_bytes_max: 64 << 20,
             output_bytes_max: 8 << 20,
-            state_bytes_max: 1 << 20,
+            state_write_bytes_max: 1 << 20,
+            state_bytes_max: 1 << 30,
             log_lines_per_second: 50,
         },
     }

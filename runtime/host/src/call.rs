@@ -20,6 +20,7 @@ use crate::{
     memory::Memory,
     output::Outputs,
     overlay::{Overlay, Quota},
+    timers::Firing,
     wasi::Streams,
 };
 
@@ -35,6 +36,12 @@ pub(crate) enum Stop {
     /// A bound of the host; the text names it.
     #[error("{0}")]
     Limit(String),
+    /// `init` and `on-revoke` have no task to read, write or send for.
+    #[error("`{0}` has no task: it cannot use state, timers, tables or the producer")]
+    NoTask(&'static str),
+    /// A migration is about state and nothing else.
+    #[error("`migrate` can use state only: no timers, no tables, no producer")]
+    OnlyState,
     /// The guest ended its process.
     #[error("the guest called exit")]
     Exit,
@@ -67,6 +74,29 @@ impl Guest {
         call.host_calls = call.host_calls.saturating_add(1);
         call
     }
+
+    /// The call that runs, for what needs a task.
+    ///
+    /// # Errors
+    /// In functions that have none.
+    pub(crate) fn tasked(&mut self) -> Result<&mut Call, Stop> {
+        let call = self.call();
+        call.has_task()?;
+        Ok(call)
+    }
+}
+
+/// Which of its functions the guest is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Within {
+    /// `lifecycle.init`.
+    Init,
+    /// `lifecycle.on-revoke`.
+    OnRevoke,
+    /// `migrator.migrate`, which has nothing but state.
+    Migrate,
+    /// Any that has a task.
+    Task,
 }
 
 /// One batch in the hands of a guest.
@@ -75,10 +105,18 @@ pub(crate) struct Call {
     pub(crate) run: Arc<Run>,
     /// Records.
     pub(crate) delivery: Delivery,
+    /// Timers that fire, instead of records.
+    pub(crate) due: Vec<Firing>,
+    /// Which function runs.
+    pub(crate) within: Within,
     /// Records produced.
     pub(crate) outputs: Outputs,
     /// State written, by position in `run.buckets`.
     pub(crate) buckets: Vec<Overlay>,
+    /// Timers set and cancelled; `None` until one is.
+    pub(crate) timers: Option<Overlay>,
+    /// Whether the component has a `timer-handler`.
+    pub(crate) handles_timers: bool,
     /// State bytes.
     pub(crate) quota: Quota,
     /// Committed state.
@@ -110,6 +148,30 @@ pub(crate) struct Call {
 }
 
 impl Call {
+    /// Nothing, if the guest may use state at the moment.
+    ///
+    /// # Errors
+    /// In functions that have no task.
+    pub(crate) fn has_state(&self) -> Result<(), Stop> {
+        match self.within {
+            Within::Migrate => Ok(()),
+            _ => self.has_task(),
+        }
+    }
+
+    /// Nothing, if the guest has a task at the moment.
+    ///
+    /// # Errors
+    /// In functions that have none.
+    pub(crate) fn has_task(&self) -> Result<(), Stop> {
+        match self.within {
+            Within::Task => Ok(()),
+            Within::Migrate => Err(Stop::OnlyState),
+            Within::Init => Err(Stop::NoTask("init")),
+            Within::OnRevoke => Err(Stop::NoTask("on-revoke")),
+        }
+    }
+
     /// Whether the guest may go on.
     ///
     /// # Errors
@@ -122,6 +184,11 @@ impl Call {
         } else {
             Ok(())
         }
+    }
+
+    /// When the guest is interrupted.
+    pub(crate) fn deadline(&self) -> Instant {
+        self.started + Duration::from_millis(self.run.limits.timeout_ms.into())
     }
 
     /// Time left before the guest is interrupted.
@@ -138,14 +205,15 @@ impl Call {
         }
     }
 
-    /// Timestamp for records and lines that do not say theirs: of the record being worked on, else of the youngest.
+    /// Timestamp for records that do not say theirs: of the record or timer being worked on, else of the youngest.
     pub(crate) fn timestamp(&self) -> i64 {
-        let marked = self.mark.and_then(|index| self.delivery.get(index as usize));
+        let marked = self.mark.and_then(|index| {
+            let record = self.delivery.get(index as usize).map(|(entry, _)| entry.timestamp);
+            record.or_else(|| self.due.get(index as usize).map(|timer| timer.at))
+        });
         let youngest = || self.delivery.records().iter().map(|entry| entry.timestamp).max();
-        marked
-            .map(|(entry, _)| entry.timestamp)
-            .or_else(youngest)
-            .unwrap_or(self.run.now)
+        let last = || self.due.last().map(|timer| timer.at);
+        marked.or_else(youngest).or_else(last).unwrap_or(self.run.now)
     }
 
     /// A line from the guest.

@@ -2,25 +2,21 @@
 use wasmtime::{
     Engine,
     component::{
-        Component, Resource,
+        Component,
         types::{self, ComponentItem},
     },
 };
 
 use crate::{
     Error,
-    bindings::{
-        PACKAGE,
-        tidemill::processor::types::{Ack, ProcessError},
-    },
-    code,
-    delivery::Delivery,
+    bindings::PACKAGE,
+    code::{self, Code},
     limits, wasi,
 };
 
 /// Interfaces of `tidemill:processor` that a component may import.
-const IMPORTS: [&str; 8] = [
-    "types", "records", "producer", "state", "context", "config", "logging", "metrics",
+const IMPORTS: [&str; 9] = [
+    "types", "records", "producer", "state", "timers", "context", "config", "logging", "metrics",
 ];
 
 /// What a component is made of, for the deployment's checks.
@@ -69,15 +65,13 @@ pub(crate) fn check(engine: &Engine, component: &Component) -> Result<Report, Er
         check_import(name)?;
         imports.push(name.to_owned());
     }
-    check_exports(engine, &ty)?;
-    let pre = code::link(engine, component).map_err(|error| differs(&error))?;
-    let process = code::process_export(component).ok_or_else(|| Error::Component(missing_handler(engine, &ty)))?;
-    let ComponentItem::ComponentFunc(process) = process.0 else {
-        return Err(Error::Component(missing_handler(engine, &ty)));
-    };
-    process
-        .typecheck::<(Resource<Delivery>,), (Result<Ack, ProcessError>,)>(&pre.instance_type())
-        .map_err(|error| differs(&error))?;
+    match code::export(component, "handler", "process") {
+        Some((ComponentItem::ComponentFunc(_), _)) => {}
+        _ => return Err(Error::Component(missing_handler(engine, &ty))),
+    }
+    let code = Code::new(engine, component).map_err(|error| differs(&error))?;
+    code.check_types(component)
+        .map_err(|(function, error)| differs(&error.context(function)))?;
     let memory_bytes = match component.resources_required() {
         Some(required) => required.max_initial_memory_size.unwrap_or(0),
         None => 0,
@@ -126,18 +120,6 @@ fn check_import(name: &str) -> Result<(), Error> {
 fn served(version: &str) -> bool {
     let compatible = |version: &str| version.rsplit_once('.').map(|(compatible, _)| compatible.to_owned());
     compatible(version).is_some_and(|version| Some(version) == compatible(crate::bindings::VERSION))
-}
-
-fn check_exports(engine: &Engine, ty: &types::Component) -> Result<(), Error> {
-    for (name, _) in ty.exports(engine) {
-        let interface = name.split_once('@').map_or(name, |(interface, _)| interface);
-        if let Some(later @ ("lifecycle" | "timer-handler" | "migrator")) = interface.strip_prefix(PACKAGE) {
-            return Err(Error::Component(format!(
-                "the component exports `{later}`, which this version does not call yet"
-            )));
-        }
-    }
-    Ok(())
 }
 
 fn missing_handler(engine: &Engine, ty: &types::Component) -> String {

@@ -1,6 +1,6 @@
 //! What one run delivers to the guest: records cut from its inputs by the run's limits, in an order that depends on nothing else.
 //!
-//! Several inputs are merged by timestamp, each partition's own order kept. Control batches take up offsets and are never delivered.
+//! Several inputs are merged by timestamp, each partition's own order kept: a record waits while an older one may still be in the log. Control batches take up offsets and are never delivered.
 //! What cannot be decoded is not delivered and not passed over in silence: see [`Delivery::unreadable`].
 use bytes::Bytes;
 use tidemill_broker::module::run::{Coordinates, GiveUp, Input, Limits};
@@ -55,6 +55,8 @@ struct Position {
     decoded: usize,
     delivered: usize,
     stopped: Option<Unreadable>,
+    /// Whether the log has more after what was decoded.
+    has_more: bool,
 }
 
 impl Delivery {
@@ -175,6 +177,19 @@ impl Delivery {
             .collect()
     }
 
+    /// The largest timestamp of each input among the first `count` records.
+    pub(crate) fn event_times(&self, count: usize) -> Vec<(String, u32, i64)> {
+        let mut latest: Vec<Option<i64>> = vec![None; self.inputs.len()];
+        for entry in self.records.iter().take(count) {
+            let latest = &mut latest[usize::from(entry.source)];
+            *latest = (*latest).max(Some(entry.timestamp));
+        }
+        let inputs = self.inputs.iter().zip(latest);
+        inputs
+            .filter_map(|(input, latest)| Some((input.topic.clone(), input.partition, latest?)))
+            .collect()
+    }
+
     /// Records that are given up, in order for each input.
     pub(crate) fn given_up(&self) -> &[GivenUp] {
         &self.given_up
@@ -213,6 +228,7 @@ impl Delivery {
             }
         }
         self.inputs.push(Position {
+            has_more: input.has_more || taken.full,
             topic: input.topic.clone(),
             partition: input.partition,
             from: input.from,
@@ -291,6 +307,14 @@ impl Delivery {
     fn merge(&mut self, inputs: &[Vec<Entry>], limits: &Limits) {
         let mut heads = vec![0; inputs.len()];
         while self.records.len() < limits.records_max as usize {
+            // What comes next of an input that is not wholly decoded may be older than what the others have.
+            let unknown = |i: usize| {
+                let (input, rest) = (&self.inputs[i], inputs[i].get(heads[i]));
+                rest.is_none() && input.has_more && input.stopped.is_none()
+            };
+            if !self.records.is_empty() && (0..inputs.len()).any(unknown) {
+                return;
+            }
             let oldest = (0..inputs.len())
                 .filter_map(|i| inputs[i].get(heads[i]))
                 .min_by_key(|entry| (entry.timestamp, entry.source));

@@ -3,23 +3,25 @@
 //! An instance serves one task. It is replaced after a trap, after many batches, and when its memory has grown close to its limit.
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use tidemill_broker::module::{
     Version,
-    run::{Limits, TaskKey},
+    run::{Limits, Run, TaskKey},
 };
 use wasmtime::{Engine, Store, UpdateDeadline};
 
-use crate::{call::Guest, code::Process, limits};
+use crate::{call::Guest, code::Functions, limits};
 
 /// One guest with its memory.
 pub(crate) struct Instance {
     /// Where it lives.
     pub(crate) store: Store<Guest>,
     /// What is called; `None` until it is instantiated.
-    pub(crate) process: Option<Process>,
+    pub(crate) functions: Option<Functions>,
+    /// For a component with `lifecycle`: the last run that the guest was told of by `on-assign`, without its records.
+    pub(crate) assigned: Option<Arc<Run>>,
     batches: u32,
 }
 
@@ -38,7 +40,8 @@ impl Instance {
         store.set_max_component_handles(limits::HANDLES_MAX);
         Self {
             store,
-            process: None,
+            functions: None,
+            assigned: None,
             batches: 0,
         }
     }
@@ -103,10 +106,11 @@ impl Idle {
         dropped.is_some()
     }
 
-    /// Drops the instances of a version.
-    pub(crate) fn forget(&self, version: &Version) {
+    /// Takes out all instances of these keys.
+    pub(crate) fn take_all(&self, of: impl Fn(&Key) -> bool) -> Vec<Instance> {
         let mut idle = self.instances.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.1.retain(|(other, _), _| other != version);
+        let taken = idle.1.extract_if(.., |key, _| of(key));
+        taken.map(|(_, (_, instance))| instance).collect()
     }
 }
 

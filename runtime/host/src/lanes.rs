@@ -14,10 +14,10 @@ use std::{
 
 use tidemill_broker::module::{
     Version,
-    run::{Failure, Processed, Run, Usage, Verdict},
+    run::{Failure, Processed, Run, Verdict},
 };
 
-use crate::{Error, limits, sandbox::Sandbox};
+use crate::{Error, code::RevokeReason, limits, sandbox::Sandbox};
 
 /// Called on a lane with what came of a run. It should hand the answer on and return.
 pub type Done = Box<dyn FnOnce(Processed) + Send>;
@@ -37,9 +37,25 @@ struct Shared {
 }
 
 struct Job {
-    run: Run,
-    done: Done,
+    work: Work,
     cancel: Arc<AtomicBool>,
+}
+
+enum Work {
+    Run(Box<Run>, Done),
+    Revoke(Revoke),
+}
+
+/// Tell instances that their task leaves.
+pub struct Revoke {
+    /// Of which version.
+    pub version: Version,
+    /// Which task; `None` for all.
+    pub task: Option<u32>,
+    /// Why.
+    pub reason: RevokeReason,
+    /// Called on a lane with what the instances logged.
+    pub done: Box<dyn FnOnce(Vec<Processed>) + Send>,
 }
 
 #[derive(Default)]
@@ -81,11 +97,21 @@ impl Lanes {
 
     /// Runs a batch when it is its deployment's turn.
     pub fn submit(&self, run: Run, done: Done) {
-        let module = run.task.module.clone();
+        let version = run.version.clone();
+        self.push(version, Work::Run(Box::new(run), done));
+    }
+
+    /// Calls `on-revoke` in idle instances, which are dropped then. After what was submitted before.
+    pub fn revoke(&self, revoke: Revoke) {
+        self.push(revoke.version.clone(), Work::Revoke(revoke));
+    }
+
+    fn push(&self, version: Version, work: Work) {
+        let module = version.module.clone();
         let mut queue = self.shared.lock();
-        let cancel = Arc::clone(queue.flags.entry(run.version.clone()).or_default());
+        let cancel = Arc::clone(queue.flags.entry(version).or_default());
         let waiting = queue.waiting.entry(module.clone()).or_default();
-        waiting.push_back(Job { run, done, cancel });
+        waiting.push_back(Job { work, cancel });
         if waiting.len() == 1 {
             queue.turns.push_back(module);
         }
@@ -132,7 +158,21 @@ impl Shared {
     }
 
     fn work(&self) {
-        while let Some(Job { run, done, cancel }) = self.next() {
+        while let Some(Job { work, cancel }) = self.next() {
+            let (run, done) = match work {
+                Work::Run(run, done) => (*run, done),
+                Work::Revoke(revoke) => {
+                    let Revoke {
+                        version,
+                        task,
+                        reason,
+                        done,
+                    } = revoke;
+                    let told = catch_unwind(AssertUnwindSafe(|| self.sandbox.revoke(&version, task, reason)));
+                    done(told.unwrap_or_default());
+                    continue;
+                }
+            };
             let (task, generation) = (run.task.clone(), run.generation);
             let processed = catch_unwind(AssertUnwindSafe(|| self.sandbox.run(run, &cancel)));
             drop(cancel);
@@ -179,22 +219,11 @@ impl std::fmt::Debug for Queue {
 /// The answer when the host itself failed: our fault, but perhaps because of one record.
 fn broken(task: tidemill_broker::module::run::TaskKey, generation: u64) -> Processed {
     tracing::error!(module = task.module, task = task.number, "the sandbox panicked");
-    Processed {
-        task,
-        generation,
-        verdict: Verdict::Failed {
-            kind: Failure::Trap,
-            message: "the sandbox itself failed on this batch; see the daemon's log".into(),
-            suspect: None,
-            delivered: Vec::new(),
-        },
-        next: Vec::new(),
-        given_up: 0,
-        output_records: 0,
-        outputs: Vec::new(),
-        state: Vec::new(),
-        metrics: Vec::new(),
-        logs: Vec::new(),
-        usage: Usage::default(),
-    }
+    let verdict = Verdict::Failed {
+        kind: Failure::Trap,
+        message: "the sandbox itself failed on this batch; see the daemon's log".into(),
+        suspect: None,
+        delivered: Vec::new(),
+    };
+    Processed::nothing_of(task, generation, verdict)
 }

@@ -20,6 +20,7 @@ mod delivery;
 mod engine;
 mod entry;
 mod error;
+mod expiry;
 mod fault;
 mod imports;
 mod instance;
@@ -33,9 +34,11 @@ mod overlay;
 mod sandbox;
 #[cfg(test)]
 mod tests;
+mod timers;
 mod wasi;
 
 pub use artefact::{Artefacts, digest};
+pub use code::RevokeReason;
 pub use error::Error;
-pub use lanes::{Done, Lanes};
+pub use lanes::{Done, Lanes, Revoke};
 pub use sandbox::Sandbox;

@@ -40,8 +40,22 @@ pub const MEASUREMENTS_MAX: usize = 10_000;
 pub const STATE_KEY_BYTES_MAX: usize = 4 << 10;
 /// Bytes of a state value.
 pub const STATE_VALUE_BYTES_MAX: usize = 1 << 20;
+/// Expired entries that one page of a scan passes over before it ends early.
+pub const SCAN_EXPIRED_MAX: usize = 20_000;
 /// Accounting overhead of one state write beside its key and value: what a row costs when it holds nothing.
 pub const STATE_WRITE_OVERHEAD: usize = 32;
+/// Keys of a bucket of which a call remembers that it has looked at them, and how large such a key may be.
+pub const KNOWN_KEYS_MAX: usize = 10_000;
+/// See [`KNOWN_KEYS_MAX`].
+pub const KNOWN_KEY_BYTES_MAX: usize = 256;
+/// Expired entries that one commit removes at least, if there are so many; it removes twice as many as it writes if that is more.
+pub const EXPIRED_REMOVED: usize = 256;
+/// Bytes of rows beyond which a commit removes no more: those of entries that live on are written again, and an entry is bounded.
+pub const EXPIRED_BYTES_MAX: usize = 1 << 20;
+/// Bytes of a timer's payload.
+pub const TIMER_PAYLOAD_BYTES_MAX: usize = 64 << 10;
+/// Bytes of the timers that one call is given, beside the first.
+pub const TIMER_BYTES_MAX: usize = 4 << 20;
 /// Entries of one page of a state scan.
 pub const SCAN_ENTRIES_MAX: usize = 10_000;
 /// Bytes of one page of a state scan, and of one answer to `get-many`.

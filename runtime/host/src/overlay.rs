@@ -1,14 +1,19 @@
 //! A call's own state writes over the committed state: reads see both, the commit gets the writes.
 //!
-//! Guarantees: keys in byte order, own writes visible in gets and scans, the quota holds. A key written twice is committed once. Does not
-//! decide who may open a bucket.
+//! Guarantees: keys in byte order, own writes visible in gets and scans, expired entries in neither, the quotas hold. A key written
+//! twice is committed once. What a write adds to the size of the state is known exactly: the row it replaces has been looked at. Does
+//! not decide who may open a bucket.
 use std::{
-    collections::{BTreeMap, VecDeque, btree_map},
+    collections::{BTreeMap, HashMap, VecDeque, btree_map},
     ops::Bound,
 };
 
 use bytes::Bytes;
-use tidemill_broker::module::run::{StateReader, TaskKey};
+use tidemill_broker::module::{
+    expiry_row::{self, Stamp},
+    run::{STATE_ROW_BYTES, StateReader, TaskKey},
+};
+use tidemill_protocol::manifest::Clock;
 
 use crate::limits;
 
@@ -16,7 +21,9 @@ use crate::limits;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
     /// The call's quota is used up.
-    Quota,
+    Writes,
+    /// The task's quota is used up.
+    State,
     /// The key is larger than any may be.
     KeyTooLarge,
     /// The value is larger than any may be.
@@ -47,6 +54,17 @@ pub(crate) struct Page {
     pub(crate) next: Option<Vec<u8>>,
 }
 
+/// When the entries of a bucket expire, for one call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Expiry {
+    /// By which clock.
+    pub(crate) clock: Clock,
+    /// What expired at this moment or before is gone. `None`: nothing is.
+    pub(crate) read_at: Option<i64>,
+    /// When what is written now expires.
+    pub(crate) expires_at: i64,
+}
+
 /// The committed state of one bucket of one task.
 #[derive(Clone, Copy)]
 pub(crate) struct Committed<'a> {
@@ -54,36 +72,86 @@ pub(crate) struct Committed<'a> {
     pub(crate) reader: &'a dyn StateReader,
     /// Whose it is.
     pub(crate) task: &'a TaskKey,
-    /// Which bucket.
+    /// Which bucket of rows.
     pub(crate) bucket: &'a str,
+}
+
+/// What is known of a committed row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Before {
+    /// What it counts for; 0 if there is none.
+    bytes: u64,
+    /// Its place in the index, if it expires.
+    indexed_at: Option<i64>,
+}
+
+/// A write: the new value, and what it replaces.
+#[derive(Debug)]
+struct Write {
+    value: Option<Bytes>,
+    before: Before,
 }
 
 /// Writes of one call to one bucket.
 #[derive(Debug, Default)]
 pub(crate) struct Overlay {
-    writes: BTreeMap<Bytes, Option<Bytes>>,
+    writes: BTreeMap<Bytes, Write>,
+    /// Committed rows that were looked at: who reads a key often writes it then.
+    known: HashMap<Bytes, Before>,
+    expiry: Option<Expiry>,
 }
 
 /// What a call may still write.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Quota {
-    /// Bytes used.
+    /// Bytes written.
     pub(crate) used: usize,
-    /// Bytes allowed.
+    /// Bytes that may be written.
     pub(crate) max: usize,
+    /// Bytes of state before the call.
+    pub(crate) state: u64,
+    /// Bytes that the state may have.
+    pub(crate) state_max: u64,
+    /// By how much the call makes it grow.
+    pub(crate) growth: i64,
 }
 
+/// A row to commit: bucket of rows, key, value or delete.
+pub(crate) type Row = (String, Bytes, Option<Bytes>);
+
 impl Overlay {
-    /// Value of a key.
-    pub(crate) fn get(&self, committed: Committed<'_>, key: &[u8]) -> Option<Bytes> {
-        match self.writes.get(key) {
-            Some(written) => written.clone(),
-            None => committed.reader.get(committed.task, committed.bucket, key),
+    /// No writes yet, to a bucket whose entries expire or stay.
+    pub(crate) fn new(expiry: Option<Expiry>) -> Self {
+        Self {
+            expiry,
+            ..Self::default()
         }
     }
 
+    /// Value of a key.
+    pub(crate) fn get(&mut self, committed: Committed<'_>, key: &[u8]) -> Option<Bytes> {
+        if let Some(write) = self.writes.get(key) {
+            return write.value.clone();
+        }
+        if self.known.get(key).is_some_and(|before| before.bytes == 0) {
+            return None;
+        }
+        let row = committed.reader.get(committed.task, committed.bucket, key);
+        let (before, value) = self.open(key, row);
+        if self.known.len() < limits::KNOWN_KEYS_MAX && key.len() <= limits::KNOWN_KEY_BYTES_MAX {
+            self.known.insert(Bytes::copy_from_slice(key), before);
+        }
+        value
+    }
+
     /// Writes a value, or deletes the key.
-    pub(crate) fn write(&mut self, key: Bytes, value: Option<Bytes>, quota: &mut Quota) -> Result<(), Refused> {
+    pub(crate) fn write(
+        &mut self,
+        committed: Committed<'_>,
+        key: Bytes,
+        value: Option<Bytes>,
+        quota: &mut Quota,
+    ) -> Result<(), Refused> {
         if limits::STATE_KEY_BYTES_MAX < key.len() {
             return Err(Refused::KeyTooLarge);
         }
@@ -93,13 +161,22 @@ impl Overlay {
         {
             return Err(Refused::ValueTooLarge);
         }
-        let before = self.writes.get(&key).map_or(0, |old| cost(&key, old.as_ref()));
-        let used = quota.used - before + cost(&key, value.as_ref());
+        let (before, own) = match self.writes.get(&key) {
+            Some(write) => (write.before, Some(write.value.as_ref())),
+            None => (self.before(committed, &key), None),
+        };
+        let used = quota.used - own.map_or(0, |old| cost(&key, old)) + cost(&key, value.as_ref());
         if quota.max < used {
-            return Err(Refused::Quota);
+            return Err(Refused::Writes);
         }
-        quota.used = used;
-        self.writes.insert(key, value);
+        let old = own.map_or(before.bytes, |old| size(&key, old.map(Bytes::len)));
+        let new = size(&key, value.as_ref().map(Bytes::len));
+        let growth = quota.growth + new.cast_signed() - old.cast_signed();
+        if old < new && quota.state_max < quota.state.saturating_add_signed(growth) {
+            return Err(Refused::State);
+        }
+        (quota.used, quota.growth) = (used, growth);
+        self.writes.insert(key, Write { value, before });
         Ok(())
     }
 
@@ -116,7 +193,7 @@ impl Overlay {
             None => 0,
         };
         let sum = before.checked_add(delta).ok_or(Refused::Overflow)?;
-        self.write(key, Some(Bytes::copy_from_slice(&sum.to_le_bytes())), quota)?;
+        self.write(committed, key, Some(Bytes::copy_from_slice(&sum.to_le_bytes())), quota)?;
         Ok(sum)
     }
 
@@ -133,7 +210,7 @@ impl Overlay {
         while go_on() {
             let page = self.scan(committed, &range, limits::SCAN_ENTRIES_MAX, limits::SCAN_BYTES_MAX);
             for (key, _) in page.entries {
-                self.write(key, None, quota)?;
+                self.write(committed, key, None, quota)?;
                 deleted += 1;
             }
             match page.next {
@@ -154,7 +231,8 @@ impl Overlay {
     ) -> Page {
         let mut page = Page::default();
         let mut bytes = 0;
-        for (key, value) in Merged::new(&self.writes, committed, range, entries_max) {
+        let mut merged = Merged::new(self, committed, range, entries_max);
+        for (key, value) in merged.by_ref() {
             let size = key.len() + value.len();
             let full = entries_max <= page.entries.len() || bytes_max < bytes + size;
             if full && !page.entries.is_empty() {
@@ -167,17 +245,100 @@ impl Overlay {
             bytes += size;
             page.entries.push((key, value));
         }
+        page.next = page.next.or_else(|| merged.resume());
         page
     }
 
-    /// The writes, in order of keys.
-    pub(crate) fn into_writes(self) -> impl Iterator<Item = (Bytes, Option<Bytes>)> {
-        self.writes.into_iter()
+    /// Which clock removes entries of this bucket, and what it says; nothing is removed before it says anything.
+    pub(crate) fn expires(&self) -> Option<(Clock, i64)> {
+        let expiry = self.expiry?;
+        Some((expiry.clock, expiry.read_at?))
+    }
+
+    /// The rows to commit of a bucket whose entries stay.
+    pub(crate) fn rows(&self, bucket: &str, rows: &mut Vec<Row>) {
+        let writes = self.writes.iter();
+        rows.extend(writes.map(|(key, write)| (bucket.to_owned(), key.clone(), write.value.clone())));
+    }
+
+    /// The rows to commit, in order of keys; those of the index follow what they are about.
+    pub(crate) fn finish(self, bucket: &str, rows: &mut Vec<Row>) {
+        let Some(expiry) = self.expiry else {
+            rows.extend(
+                self.writes
+                    .into_iter()
+                    .map(|(key, write)| (bucket.to_owned(), key, write.value)),
+            );
+            return;
+        };
+        let index = |at, key: &Bytes| expiry_row::index_key(expiry.clock, at, bucket, key);
+        for (key, Write { value, before }) in self.writes {
+            let is_due = |at: i64| expiry.read_at.is_some_and(|now| at <= now);
+            let indexed_at = before.indexed_at.filter(|at| *at <= expiry.expires_at && !is_due(*at));
+            // The index keeps its row until that is due, or until there is nothing or something earlier to point at.
+            let gone = before.indexed_at.filter(|_| value.is_none() || indexed_at.is_none());
+            if let Some(at) = gone {
+                rows.push((expiry_row::INDEX.to_owned(), index(at, &key), None));
+            }
+            if value.is_some() && indexed_at.is_none() {
+                let row = index(expiry.expires_at, &key);
+                rows.push((expiry_row::INDEX.to_owned(), row, Some(Bytes::new())));
+            }
+            let stamp = Stamp {
+                expires_at: expiry.expires_at,
+                indexed_at: indexed_at.unwrap_or(expiry.expires_at),
+            };
+            let value = value.map(|value| expiry_row::encode(stamp, &value));
+            rows.push((bucket.to_owned(), key, value));
+        }
+    }
+
+    /// What a committed row says: what it counts for, and its value if it has not expired.
+    fn open(&self, key: &[u8], row: Option<Bytes>) -> (Before, Option<Bytes>) {
+        let Some(row) = row else {
+            return (Before::default(), None);
+        };
+        let Some(expiry) = &self.expiry else {
+            let bytes = size(key, Some(row.len()));
+            return (
+                Before {
+                    bytes,
+                    indexed_at: None,
+                },
+                Some(row),
+            );
+        };
+        let Some((stamp, value)) = expiry_row::decode(&row) else {
+            return (Before::default(), None);
+        };
+        let before = Before {
+            bytes: size(key, Some(value.len())),
+            indexed_at: Some(stamp.indexed_at),
+        };
+        let has_expired = expiry.read_at.is_some_and(|now| stamp.expires_at <= now);
+        (before, Some(value).filter(|_| !has_expired))
+    }
+
+    /// What a write replaces.
+    fn before(&mut self, committed: Committed<'_>, key: &Bytes) -> Before {
+        match self.known.remove(key) {
+            Some(before) => before,
+            None => {
+                self.open(key, committed.reader.get(committed.task, committed.bucket, key))
+                    .0
+            }
+        }
     }
 }
 
+/// What a write counts for in the call's quota.
 fn cost(key: &Bytes, value: Option<&Bytes>) -> usize {
     key.len() + value.map_or(0, Bytes::len) + limits::STATE_WRITE_OVERHEAD
+}
+
+/// What an entry counts for in the size of the state; no value is no entry.
+pub(crate) fn size(key: &[u8], value: Option<usize>) -> u64 {
+    value.map_or(0, |value| (key.len() + value) as u64 + STATE_ROW_BYTES)
 }
 
 /// The first key after this one.
@@ -188,34 +349,32 @@ fn after(key: &[u8]) -> Vec<u8> {
 /// Committed entries and own writes in one order; deleted keys are left out.
 struct Merged<'a> {
     own: Own<'a>,
-    own_head: Option<(&'a Bytes, &'a Option<Bytes>)>,
+    own_head: Option<(&'a Bytes, &'a Write)>,
     committed: Pages<'a>,
     committed_head: Option<(Bytes, Bytes)>,
     reverse: bool,
 }
 
 enum Own<'a> {
-    Forward(btree_map::Range<'a, Bytes, Option<Bytes>>),
-    Reverse(std::iter::Rev<btree_map::Range<'a, Bytes, Option<Bytes>>>),
+    Forward(btree_map::Range<'a, Bytes, Write>),
+    Reverse(std::iter::Rev<btree_map::Range<'a, Bytes, Write>>),
     Empty,
 }
 
 impl<'a> Merged<'a> {
-    fn new(
-        writes: &'a BTreeMap<Bytes, Option<Bytes>>,
-        committed: Committed<'a>,
-        range: &KeyRange,
-        expected: usize,
-    ) -> Self {
+    fn new(overlay: &'a Overlay, committed: Committed<'a>, range: &KeyRange, expected: usize) -> Self {
         let mut merged = Self {
-            own: Own::new(writes, range),
+            own: Own::new(&overlay.writes, range),
             own_head: None,
             committed: Pages {
+                overlay,
                 committed,
                 range: range.clone(),
                 page: VecDeque::new(),
                 page_entries: expected.saturating_add(1).min(512),
                 done: false,
+                expired: 0,
+                stopped: None,
             },
             committed_head: None,
             reverse: range.reverse,
@@ -226,6 +385,21 @@ impl<'a> Merged<'a> {
     }
 }
 
+impl Merged<'_> {
+    /// Where to go on when so many entries had expired that the host stops looking.
+    fn resume(&self) -> Option<Vec<u8>> {
+        let stopped = self.committed.stopped.as_ref()?;
+        let own = self.own_head.map(|(key, _)| key);
+        let next = if self.reverse {
+            own.map_or(stopped.to_vec(), |own| after(own).max(stopped.to_vec()))
+        } else {
+            own.map_or(after(stopped), |own| after(stopped).min(own.to_vec()))
+        };
+        // Below the empty key there is nothing; as an end it would mean no bound.
+        Some(next).filter(|next| !next.is_empty())
+    }
+}
+
 impl Iterator for Merged<'_> {
     type Item = (Bytes, Bytes);
 
@@ -233,6 +407,7 @@ impl Iterator for Merged<'_> {
         loop {
             let own_first = match (&self.own_head, &self.committed_head) {
                 (None, None) => return None,
+                (Some(_), None) if self.committed.stopped.is_some() => return None,
                 (Some(_), None) => true,
                 (None, Some(_)) => false,
                 (Some((own, _)), Some((committed, _))) => {
@@ -249,7 +424,7 @@ impl Iterator for Merged<'_> {
             }
             let (key, value) = self.own_head.take()?;
             self.own_head = self.own.next();
-            if let Some(value) = value {
+            if let Some(value) = &value.value {
                 return Some((key.clone(), value.clone()));
             }
         }
@@ -257,7 +432,7 @@ impl Iterator for Merged<'_> {
 }
 
 impl<'a> Own<'a> {
-    fn new(writes: &'a BTreeMap<Bytes, Option<Bytes>>, range: &KeyRange) -> Self {
+    fn new(writes: &'a BTreeMap<Bytes, Write>, range: &KeyRange) -> Self {
         if !range.end.is_empty() && range.end <= range.start {
             return Self::Empty;
         }
@@ -274,7 +449,7 @@ impl<'a> Own<'a> {
         }
     }
 
-    fn next(&mut self) -> Option<(&'a Bytes, &'a Option<Bytes>)> {
+    fn next(&mut self) -> Option<(&'a Bytes, &'a Write)> {
         match self {
             Self::Forward(own) => own.next(),
             Self::Reverse(own) => own.next(),
@@ -285,19 +460,33 @@ impl<'a> Own<'a> {
 
 /// Committed entries, a page at a time.
 struct Pages<'a> {
+    overlay: &'a Overlay,
     committed: Committed<'a>,
     range: KeyRange,
     page: VecDeque<(Bytes, Bytes)>,
     page_entries: usize,
     done: bool,
+    /// Entries passed over, and the last of them if there were too many.
+    expired: usize,
+    stopped: Option<Bytes>,
 }
 
 impl Pages<'_> {
     fn next(&mut self) -> Option<(Bytes, Bytes)> {
-        if self.page.is_empty() && !self.done {
-            self.fetch();
+        while self.stopped.is_none() {
+            if self.page.is_empty() && !self.done {
+                self.fetch();
+            }
+            let (key, row) = self.page.pop_front()?;
+            if let (_, Some(value)) = self.overlay.open(&key, Some(row)) {
+                return Some((key, value));
+            }
+            self.expired += 1;
+            if limits::SCAN_EXPIRED_MAX <= self.expired {
+                self.stopped = Some(key);
+            }
         }
-        self.page.pop_front()
+        None
     }
 
     fn fetch(&mut self) {
@@ -323,128 +512,4 @@ impl Pages<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    /// Committed state for tests.
-    struct Rows(BTreeMap<Vec<u8>, Bytes>);
-
-    impl StateReader for Rows {
-        fn get(&self, _: &TaskKey, _: &str, key: &[u8]) -> Option<Bytes> {
-            self.0.get(key).cloned()
-        }
-
-        fn scan(
-            &self,
-            _: &TaskKey,
-            _: &str,
-            start: &[u8],
-            end: &[u8],
-            reverse: bool,
-            entries_max: usize,
-        ) -> Vec<(Bytes, Bytes)> {
-            let inside = self
-                .0
-                .iter()
-                .filter(|(key, _)| start <= key.as_slice() && (end.is_empty() || key.as_slice() < end));
-            let mut rows: Vec<_> = inside
-                .map(|(key, value)| (Bytes::from(key.clone()), value.clone()))
-                .collect();
-            if reverse {
-                rows.reverse();
-            }
-            rows.truncate(entries_max);
-            rows
-        }
-    }
-
-    fn key(n: u32) -> Vec<u8> {
-        n.to_be_bytes()[2..].to_vec()
-    }
-
-    #[test]
-    fn pages_of_a_scan_are_the_model_in_order() {
-        let task = TaskKey {
-            module: "m".into(),
-            deployment: 1,
-            number: 0,
-        };
-        let rows = Rows(
-            (0..1_500)
-                .step_by(2)
-                .map(|n| (key(n), Bytes::from_static(b"old")))
-                .collect(),
-        );
-        let committed = Committed {
-            reader: &rows,
-            task: &task,
-            bucket: "b",
-        };
-        let (mut overlay, mut quota) = (Overlay::default(), Quota { used: 0, max: 1 << 20 });
-        let mut model = rows.0.clone();
-        for n in (0..1_500).step_by(3) {
-            let value = (n % 2 == 0).then(|| Bytes::from_static(b"new"));
-            overlay.write(key(n).into(), value.clone(), &mut quota).unwrap();
-            match value {
-                Some(value) => model.insert(key(n), value),
-                None => model.remove(&key(n)),
-            };
-        }
-        overlay
-            .write(Bytes::new(), Some(Bytes::from_static(b"empty key")), &mut quota)
-            .unwrap();
-        model.insert(Vec::new(), Bytes::from_static(b"empty key"));
-        for (reverse, start, end) in [
-            (false, vec![], vec![]),
-            (true, vec![], vec![]),
-            (false, key(7), key(1_000)),
-            (true, key(7), key(1_000)),
-        ] {
-            let mut expected: Vec<_> = model
-                .iter()
-                .filter(|(k, _)| start <= **k && (end.is_empty() || **k < end))
-                .map(|(k, v)| (k.clone(), v.clone()))
-                .collect();
-            if reverse {
-                expected.reverse();
-            }
-            let (mut found, mut range) = (Vec::new(), KeyRange { start, end, reverse });
-            loop {
-                let page = overlay.scan(committed, &range, 37, 1 << 20);
-                found.extend(page.entries.into_iter().map(|(k, v)| (k.to_vec(), v)));
-                match page.next {
-                    Some(next) if reverse => range.end = next,
-                    Some(next) => range.start = next,
-                    None => break,
-                }
-            }
-            assert_eq!(found, expected);
-        }
-        let deleted = overlay
-            .delete_range(
-                committed,
-                KeyRange {
-                    start: key(1),
-                    ..KeyRange::default()
-                },
-                &mut quota,
-                || true,
-            )
-            .unwrap();
-        assert_eq!(deleted, model.len() as u64 - 2);
-        assert_eq!(overlay.scan(committed, &KeyRange::default(), 10, 100).entries.len(), 2);
-    }
-
-    #[test]
-    fn a_key_written_again_counts_once() {
-        let (mut overlay, mut quota) = (Overlay::default(), Quota { used: 0, max: 100 });
-        for _ in 0..1_000 {
-            overlay
-                .write(Bytes::from_static(b"k"), Some(Bytes::from_static(b"value")), &mut quota)
-                .unwrap();
-        }
-        let refused = overlay.write(Bytes::from_static(b"l"), Some(Bytes::from(vec![0; 100])), &mut quota);
-        assert_eq!(refused, Err(Refused::Quota));
-    }
-}
+mod tests;

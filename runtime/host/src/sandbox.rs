@@ -10,25 +10,33 @@ use std::{
 
 use tidemill_broker::module::{
     Version,
-    run::{Coordinates, Failure, Processed, Run, StateReader, Usage, Verdict},
+    run::{self, Bucket, Coordinates, EventTime, Kind, Migrated, Processed, Run, StateReader, Ttl, Usage, Verdict},
+    timer_row,
 };
+use tidemill_protocol::manifest::Clock;
 use wasmtime::{Engine, component::Resource};
 
 use crate::{
     Error,
     artefact::Artefacts,
-    bindings::tidemill::processor::types::{Ack, ProcessError},
-    call::{Call, Metrics},
+    bindings::tidemill::processor::{
+        timers::Timer,
+        types::{Ack, Failure, ProcessError, Task},
+    },
+    call::{Call, Metrics, Within},
     clock,
-    code::Code,
+    code::{Code, Functions, Lifecycle, Progress, RevokeReason},
     dead_letter::Letter,
     delivery::{Delivery, GivenUp, Unreadable},
     engine::{self, Ticker},
+    expiry::Rows,
     fault,
     instance::{Idle, Instance},
     log::{Budget, Log},
+    memory::Refusal,
     output::Outputs,
-    overlay::{Overlay, Quota},
+    overlay::{Expiry, Overlay, Quota, Row},
+    timers::{self, Firing},
     wasi,
 };
 
@@ -74,22 +82,43 @@ impl Sandbox {
         self.code(digest).map(drop)
     }
 
-    /// Drops a version's instances and its code. Another version of the same code loads it anew when it needs it.
+    /// Drops a version's instances and its code. Another version of the same code loads it anew when it needs it. The instances are not
+    /// told: see [`Sandbox::revoke`].
     pub fn forget(&self, version: &Version) {
-        self.idle.forget(version);
+        drop(self.idle.take_all(|(other, _)| other == version));
         let mut codes = self.codes.lock().unwrap_or_else(PoisonError::into_inner);
         codes.remove(&version.digest);
     }
 
-    /// Runs one batch. A true `cancel` makes it end as soon as the guest can be interrupted.
+    /// Tells the idle instances of a version, or of one of its tasks, that their task leaves, and drops them. What they log is given
+    /// back, one answer an instance. For a lane: guests run.
+    pub fn revoke(&self, version: &Version, task: Option<u32>, reason: RevokeReason) -> Vec<Processed> {
+        let instances = self
+            .idle
+            .take_all(|(own, key)| own == version && task.is_none_or(|number| key.number == number));
+        instances
+            .into_iter()
+            .filter_map(|instance| self.revoked(instance, reason))
+            .collect()
+    }
+
+    /// Runs one batch, or what else [`Run::kind`] says. A true `cancel` makes it end as soon as the guest can be interrupted.
     pub fn run(&self, run: Run, cancel: &Arc<AtomicBool>) -> Processed {
         let run = Arc::new(run);
-        let call = self.call(&run, cancel);
+        let mut call = self.call(&run, cancel);
         if let Some((at, unreadable)) = call.delivery.unreadable() {
             let verdict = unreadable_verdict(at, unreadable);
             return call.outcome(verdict, 0);
         }
-        if call.delivery.len() == 0 {
+        if let Kind::Timers(most) = run.kind {
+            call.take_timers(most as usize);
+        }
+        let has_nothing = match run.kind {
+            Kind::Records => call.delivery.len() == 0,
+            Kind::Timers(_) => call.due.is_empty(),
+            Kind::Migrate { .. } | Kind::Rehearse => false,
+        };
+        if has_nothing {
             return call.acknowledge(0, 0);
         }
         match self.code(&run.version.digest) {
@@ -110,14 +139,24 @@ impl Sandbox {
             run.limits.output_bytes_max,
             (run.task.number, first_offset),
         );
+        let buckets = run
+            .buckets
+            .iter()
+            .map(|bucket| Overlay::new(expiry(run, bucket, &delivery)));
         Call {
             run: Arc::clone(run),
+            buckets: buckets.collect(),
             delivery,
+            due: Vec::new(),
+            within: Within::Task,
             outputs,
-            buckets: run.buckets.iter().map(|_| Overlay::default()).collect(),
+            timers: None,
+            handles_timers: false,
             quota: Quota {
-                used: 0,
-                max: run.limits.state_bytes_max,
+                max: run.limits.state_write_bytes_max,
+                state: run.state_bytes,
+                state_max: run.limits.state_bytes_max,
+                ..Quota::default()
             },
             reader: Arc::clone(&self.reader),
             given_up: 0,
@@ -135,8 +174,9 @@ impl Sandbox {
         }
     }
 
-    fn process(&self, code: &Code, call: Call) -> Processed {
+    fn process(&self, code: &Code, mut call: Call) -> Processed {
         let run = Arc::clone(&call.run);
+        call.handles_timers = code.handles_timers();
         let key = (run.version.clone(), run.task.clone());
         let mut instance = self.idle.take(&key).unwrap_or_else(|| Instance::new(&self.engine));
         instance.bound(&run.limits);
@@ -144,17 +184,13 @@ impl Sandbox {
         let answer = {
             let _tick = self.ticker.guest();
             instance.store.set_epoch_deadline(1);
-            self.instantiated(code, &mut instance)
-                .and_then(|process| process.call(&mut instance.store, (Resource::new_borrow(0),)))
+            self.call_guest(code, &mut instance, &run)
         };
-        let guest = instance.store.data_mut();
-        wasi::flush(guest);
-        let refusal = guest.memory.take_refusal();
-        let memory_bytes = guest.memory.bytes() as u64;
-        let call = guest.call.take().expect("put there above");
+        let (call, refusal, memory_bytes) = instance.end_call();
         match answer {
             Ok(answer) => {
-                if instance.is_good_for_another(&run.limits) {
+                let is_kept = matches!(answer, Answer::Batch(_) | Answer::Timers(_));
+                if is_kept && instance.is_good_for_another(&run.limits) {
                     self.idle.keep(key, instance);
                 }
                 call.answered(answer, memory_bytes)
@@ -166,18 +202,89 @@ impl Sandbox {
         }
     }
 
-    fn instantiated(&self, code: &Code, instance: &mut Instance) -> wasmtime::Result<crate::code::Process> {
-        if let Some(process) = &instance.process {
-            return Ok(*process);
+    /// Everything that is called in the guest for one run.
+    fn call_guest(&self, code: &Code, instance: &mut Instance, run: &Arc<Run>) -> wasmtime::Result<Answer> {
+        let is_new = instance.functions.is_none();
+        let functions = self.instantiated(code, instance)?;
+        if let Some(lifecycle) = &functions.lifecycle
+            && let Some(refused) = instance.prepare(lifecycle, run, is_new)?
+        {
+            return Ok(refused);
         }
-        let process = match code.instantiate(&mut instance.store) {
+        let store = &mut instance.store;
+        match &run.kind {
+            Kind::Records => {
+                let batch = Resource::new_borrow(0);
+                Ok(Answer::Batch(functions.process.call(store, (batch,))?.0))
+            }
+            Kind::Timers(_) => {
+                let Some(on_timers) = functions.on_timers else {
+                    let why = "timers are due, but the component does not export `timer-handler`";
+                    return Ok(Answer::Timers(Err(ProcessError::Fatal(why.into()))));
+                };
+                let due = store.data_mut().call().wire_timers();
+                Ok(Answer::Timers(on_timers.call(store, (due,))?.0))
+            }
+            Kind::Rehearse => {
+                store.data_mut().call().within = Within::Init;
+                let version = functions
+                    .migrator
+                    .map(|migrator| migrator.state_version.call(store, ()));
+                Ok(Answer::Rehearsed(version.transpose()?.map(|(version,)| version)))
+            }
+            Kind::Migrate { from_version, cursor } => {
+                let Some(migrator) = functions.migrator else {
+                    let why = "the component does not export it".to_owned();
+                    return Ok(Answer::Refused("migrator", why));
+                };
+                store.data_mut().call().within = Within::Migrate;
+                let arguments = (task(run), *from_version, cursor.as_ref().map(|cursor| cursor.to_vec()));
+                Ok(match migrator.migrate.call(store, arguments)?.0 {
+                    Ok(Progress::Done) => Answer::Migrated(Migrated::Done),
+                    Ok(Progress::More(cursor)) => Answer::Migrated(Migrated::More(cursor.into())),
+                    Err(why) => Answer::Refused("migrate", why),
+                })
+            }
+        }
+    }
+
+    fn revoked(&self, mut instance: Instance, reason: RevokeReason) -> Option<Processed> {
+        let (lifecycle, run) = (instance.functions?.lifecycle?, instance.assigned.take()?);
+        let mut call = self.call(&run, &Arc::default());
+        call.within = Within::OnRevoke;
+        instance.store.data_mut().call = Some(call);
+        let told = {
+            let _tick = self.ticker.guest();
+            instance.store.set_epoch_deadline(1);
+            lifecycle.on_revoke.call(&mut instance.store, (task(&run), reason))
+        };
+        let (mut call, _, memory_bytes) = instance.end_call();
+        if let Err(error) = told {
+            let why = format!(
+                "`on-revoke` failed, which changes nothing: {}",
+                crate::error::chain(&error)
+            );
+            call.log.host("warn", None, &why);
+        }
+        // Its task is over: whoever takes this for the outcome of a run has another generation.
+        Some(Processed {
+            generation: 0,
+            ..call.outcome(Verdict::Ack, memory_bytes)
+        })
+    }
+
+    fn instantiated(&self, code: &Code, instance: &mut Instance) -> wasmtime::Result<Functions> {
+        if let Some(functions) = &instance.functions {
+            return Ok(*functions);
+        }
+        let functions = match code.instantiate(&mut instance.store) {
             Err(error) if error.is::<wasmtime::PoolConcurrencyLimitError>() && self.idle.make_room() => {
                 code.instantiate(&mut instance.store)?
             }
             instantiated => instantiated?,
         };
-        instance.process = Some(process);
-        Ok(process)
+        instance.functions = Some(functions);
+        Ok(functions)
     }
 
     fn code(&self, digest: &[u8; 32]) -> Result<Arc<Code>, Error> {
@@ -205,33 +312,191 @@ impl std::fmt::Debug for Sandbox {
     }
 }
 
+/// What a guest answered.
+enum Answer {
+    /// `handler.process`.
+    Batch(Result<Ack, ProcessError>),
+    /// `timer-handler.on-timers`.
+    Timers(Result<(), ProcessError>),
+    /// `migrator.migrate`.
+    Migrated(Migrated),
+    /// Nothing was called but `init`: the layout of the component's state.
+    Rehearsed(Option<u32>),
+    /// A function of `lifecycle` or `migrator` said no: which, and why.
+    Refused(&'static str, String),
+}
+
+impl Instance {
+    /// Calls `init` in a new instance, and `on-assign` in one that does not know the task's owner yet or whose task has committed
+    /// nothing since: what `on-assign` wrote before is then nowhere.
+    fn prepare(&mut self, lifecycle: &Lifecycle, run: &Arc<Run>, is_new: bool) -> wasmtime::Result<Option<Answer>> {
+        if is_new {
+            self.store.data_mut().call().within = Within::Init;
+            let (ready,) = lifecycle.init.call(&mut self.store, ())?;
+            if let Err(why) = ready {
+                return Ok(Some(Answer::Refused("init", why)));
+            }
+            self.store.data_mut().call().within = Within::Task;
+        }
+        let knows = |known: &Arc<Run>| known.generation == run.generation;
+        let is_served = matches!(run.kind, Kind::Records | Kind::Timers(_));
+        if !is_served || !run.is_fresh && self.assigned.as_ref().is_some_and(knows) {
+            return Ok(None);
+        }
+        let (ready,) = lifecycle.on_assign.call(&mut self.store, (task(run),))?;
+        self.assigned = Some(Arc::new(Run {
+            inputs: Vec::new(),
+            kind: Kind::Records,
+            ..Run::clone(run)
+        }));
+        Ok(ready.err().map(|why| Answer::Refused("on-assign", why)))
+    }
+
+    /// Takes the call out again.
+    fn end_call(&mut self) -> (Call, Option<Refusal>, u64) {
+        let guest = self.store.data_mut();
+        wasi::flush(guest);
+        let refusal = guest.memory.take_refusal();
+        let memory_bytes = guest.memory.bytes() as u64;
+        let call = guest.call.take().expect("a call was put there");
+        (call, refusal, memory_bytes)
+    }
+}
+
+/// The task, as the guest is told.
+fn task(run: &Run) -> Task {
+    Task {
+        deployment: run.task.module.clone(),
+        version: run.version.label.clone(),
+        number: run.task.number,
+        generation: run.generation,
+    }
+}
+
+/// When entries of a bucket expire that are written now, and which have. By event time a batch is as old as its oldest record may be when
+/// it reads, and as young as its youngest when it writes: so an entry is seen by every record that comes within its ttl and is not late.
+fn expiry(run: &Run, bucket: &Bucket, delivery: &Delivery) -> Option<Expiry> {
+    let Ttl { ms, clock } = bucket.ttl?;
+    let (read_at, write_at) = match clock {
+        Clock::WallClock => (Some(run.now), Some(run.now)),
+        Clock::EventTime => {
+            let EventTime { watermark, latest } = run.event_time.unwrap_or_default();
+            let youngest = delivery.records().iter().map(|entry| entry.timestamp).max();
+            (watermark, watermark.max(latest).max(youngest))
+        }
+    };
+    Some(Expiry {
+        clock,
+        read_at,
+        expires_at: write_at.map_or(i64::MAX, |at| at.saturating_add(ms)),
+    })
+}
+
 impl Call {
+    /// Takes out the timers that fire: they are gone with the commit, unless the guest sets them again.
+    fn take_timers(&mut self, most: usize) {
+        let watermark = self.run.event_time.and_then(|event_time| event_time.watermark);
+        let committed = timers::committed(self.reader.as_ref(), &self.run.task);
+        self.due = timers::due(committed, watermark, self.run.now, most);
+        let mut quota = Quota {
+            max: usize::MAX,
+            ..self.quota
+        };
+        let overlay = self.timers.get_or_insert_default();
+        // Taking out needs no room, and is not the guest's to pay for.
+        let removed = timers::remove(overlay, committed, &self.due, &mut quota);
+        debug_assert_eq!(removed, Ok(()), "no quota refuses to delete");
+        self.quota = Quota {
+            max: self.quota.max.saturating_add(quota.used),
+            ..quota
+        };
+    }
+
+    fn wire_timers(&self) -> Vec<Timer> {
+        let timer = |timer: &Firing| Timer {
+            clock: timer.clock.into(),
+            name: timer.name.clone(),
+            key: timer.key.clone(),
+            at: timer.at,
+            payload: timer.payload.to_vec(),
+        };
+        self.due.iter().map(timer).collect()
+    }
+
     /// What the guest's answer means.
-    fn answered(self, answer: (Result<Ack, ProcessError>,), memory_bytes: u64) -> Processed {
+    fn answered(self, answer: Answer, memory_bytes: u64) -> Processed {
+        let verdict = match answer {
+            Answer::Batch(answer) => return self.answered_batch(answer, memory_bytes),
+            Answer::Timers(Ok(())) => return self.acknowledge(0, memory_bytes),
+            Answer::Migrated(migrated) => {
+                let migrated = Some(migrated);
+                return Processed {
+                    migrated,
+                    ..self.acknowledge(0, memory_bytes)
+                };
+            }
+            Answer::Rehearsed(state_version) => {
+                return Processed {
+                    state_version,
+                    ..self.outcome(Verdict::Ack, memory_bytes)
+                };
+            }
+            Answer::Timers(Err(ProcessError::Poison(poison))) => {
+                let timer = self.due.get(poison.index as usize).map(|timer| {
+                    let key = String::from_utf8_lossy(&timer.key);
+                    format!("timer `{}` of key {key:?} due at {}", timer.name, timer.at)
+                });
+                let timer = timer.unwrap_or_else(|| format!("timer {} of {}", poison.index, self.due.len()));
+                let Failure { code, reason } = poison.failure;
+                fault::failed(run::Failure::Trap, format!("{timer}: {code}: {reason}"), &self)
+            }
+            Answer::Timers(Err(error)) => self.error(error),
+            Answer::Refused(function, why) => Verdict::Fatal(self.explained(format!("`{function}` failed: {why}"))),
+        };
+        self.outcome(verdict, memory_bytes)
+    }
+
+    fn answered_batch(self, answer: Result<Ack, ProcessError>, memory_bytes: u64) -> Processed {
         let count = self.delivery.len();
-        let verdict = match answer.0 {
+        let verdict = match answer {
             Ok(Ack::All) => return self.acknowledge(count, memory_bytes),
             Ok(Ack::First(0)) => self.retry("`ack.first(0)` makes no progress".into(), None),
             Ok(Ack::First(first)) if first as usize <= count => return self.acknowledge(first as usize, memory_bytes),
-            Ok(Ack::First(first)) => {
-                fault::failed(Failure::Trap, format!("`ack.first({first})` of {count} records"), &self)
-            }
-            Err(ProcessError::Retry(retry)) => self.retry(retry.reason, retry.after_ms),
-            Err(ProcessError::Poison(poison)) => match self.delivery.coordinates(poison.index as usize) {
+            Ok(Ack::First(first)) => fault::failed(
+                run::Failure::Trap,
+                format!("`ack.first({first})` of {count} records"),
+                &self,
+            ),
+            Err(error) => self.error(error),
+        };
+        self.outcome(verdict, memory_bytes)
+    }
+
+    fn error(&self, error: ProcessError) -> Verdict {
+        match error {
+            ProcessError::Retry(retry) => self.retry(retry.reason, retry.after_ms),
+            ProcessError::Poison(poison) => match self.delivery.coordinates(poison.index as usize) {
                 Some(at) => Verdict::Poison {
                     at,
                     code: poison.failure.code,
                     reason: poison.failure.reason,
                 },
                 None => fault::failed(
-                    Failure::Trap,
-                    format!("`poison({})` of {count} records", poison.index),
-                    &self,
+                    run::Failure::Trap,
+                    format!("`poison({})` of {} records", poison.index, self.delivery.len()),
+                    self,
                 ),
             },
-            Err(ProcessError::Fatal(reason)) => Verdict::Fatal(reason),
-        };
-        self.outcome(verdict, memory_bytes)
+            ProcessError::Fatal(reason) => Verdict::Fatal(self.explained(reason)),
+        }
+    }
+
+    /// A guest's reason to stop, with the limits that it ran into.
+    fn explained(&self, reason: String) -> String {
+        match self.limits_hit.as_slice() {
+            [] => reason,
+            hit => format!("{reason} ({})", hit.join("; ")),
+        }
     }
 
     fn retry(&self, reason: String, after_ms: Option<u32>) -> Verdict {
@@ -248,11 +513,16 @@ impl Call {
         if let Err(fatal) = self.give_up(&next) {
             return self.outcome(Verdict::Fatal(fatal), memory_bytes);
         }
-        let names = Arc::clone(&self.run.buckets);
-        let state = std::mem::take(&mut self.buckets).into_iter().zip(names.iter());
-        let state = state
-            .flat_map(|(bucket, name)| bucket.into_writes().map(|(key, value)| (name.clone(), key, value)))
-            .collect();
+        let run = Arc::clone(&self.run);
+        let (state, state_growth) = self.state();
+        let due = self.timers.as_ref().map(|timers| {
+            let committed = timers::committed(self.reader.as_ref(), &run.task);
+            timers::first_due(timers, committed)
+        });
+        let event_times = match run.event_time {
+            Some(_) => self.delivery.event_times(count),
+            None => Vec::new(),
+        };
         let (given_up, output_records) = (self.given_up, self.outputs.records());
         let outputs = std::mem::take(&mut self.outputs).finish();
         let metrics = std::mem::take(&mut self.metrics).finish();
@@ -262,9 +532,37 @@ impl Call {
             output_records,
             outputs,
             state,
+            state_growth,
+            event_times,
+            due,
             metrics,
             ..self.outcome(Verdict::Ack, memory_bytes)
         }
+    }
+
+    /// The rows to commit: what the guest wrote, its timers, and what has expired; by how much the state grows with them.
+    fn state(&mut self) -> (Vec<Row>, i64) {
+        let (run, mut written) = (Arc::clone(&self.run), Vec::new());
+        let mut expire = [None, None];
+        for (overlay, bucket) in std::mem::take(&mut self.buckets).into_iter().zip(run.buckets.iter()) {
+            if let Some((clock, now)) = overlay.expires() {
+                expire[usize::from(clock == Clock::WallClock)] = Some((clock, now));
+            }
+            overlay.finish(&bucket.rows, &mut written);
+        }
+        if let Some(timers) = &self.timers {
+            timers.rows(timer_row::ROWS, &mut written);
+        }
+        let mut rows = Rows {
+            reader: self.reader.as_ref(),
+            task: &run.task,
+            written,
+        };
+        let mut growth = self.quota.growth;
+        for (clock, now) in expire.into_iter().flatten() {
+            growth -= rows.remove_expired(clock, now);
+        }
+        (rows.written, growth)
     }
 
     fn give_up(&mut self, next: &[(String, u32, i64)]) -> Result<(), String> {
@@ -302,17 +600,9 @@ impl Call {
             host_calls: self.host_calls,
         };
         Processed {
-            task: self.run.task.clone(),
-            generation: self.run.generation,
-            verdict,
-            next: Vec::new(),
-            given_up: 0,
-            output_records: 0,
-            outputs: Vec::new(),
-            state: Vec::new(),
-            metrics: Vec::new(),
             logs: self.log.finish(),
             usage,
+            ..Processed::nothing(&self.run, verdict)
         }
     }
 }

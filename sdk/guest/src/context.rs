@@ -11,6 +11,12 @@ pub fn attempt() -> u32 {
     sys::attempt()
 }
 
+/// Event time below which no more records are expected, from the records committed before this call; what comes below is late.
+/// `None` until every input has had a record, and without `max-out-of-order` in the manifest.
+pub fn watermark() -> Option<i64> {
+    sys::watermark()
+}
+
 /// A setting from the manifest's `[config]`.
 pub fn config(key: &str) -> Option<String> {
     sys::config(key)

@@ -22,7 +22,8 @@ pub enum Error {
     },
     /// This record can never succeed. The manifest's `dead-letter.on-poison` is applied to it, the others are delivered again.
     Poison {
-        /// Position in the batch: [`crate::batch::Record::index`].
+        /// Position in the batch: [`crate::batch::Record::index`]. In `on_timers`, of the timer among those that are due; timers are
+        /// never given up on, so the module stops when `retry.max-attempts` are used up.
         index: u32,
         /// Short and stable, for grouping and alerting: "bad-json".
         code: String,

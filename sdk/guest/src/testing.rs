@@ -19,7 +19,10 @@ use crate::{
     batch::Batch,
     error::{Ack, Error},
     sys::{self, World},
+    timers::Timer,
 };
+
+pub use crate::timers::Clock;
 
 /// One input record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -101,6 +104,7 @@ pub struct Outcome {
 /// A module and the host it believes to run in.
 pub struct Bench {
     process: fn(&Batch<'_>) -> Result<Ack, Error>,
+    on_timers: Option<fn(&[Timer]) -> Result<(), Error>>,
     world: World,
     offset: u64,
 }
@@ -110,12 +114,26 @@ impl Bench {
     pub fn new(process: fn(&Batch<'_>) -> Result<Ack, Error>) -> Bench {
         Bench {
             process,
+            on_timers: None,
             world: World {
                 attempt: 1,
                 ..World::default()
             },
             offset: 0,
         }
+    }
+
+    /// Gives it the function that timers fire into.
+    pub fn timers(mut self, on_timers: fn(&[Timer]) -> Result<(), Error>) -> Bench {
+        self.on_timers = Some(on_timers);
+        self.world.handles_timers = true;
+        self
+    }
+
+    /// Switches event time on: how far behind the latest record another may still come, milliseconds.
+    pub fn max_out_of_order(mut self, ms: i64) -> Bench {
+        self.world.event_time.get_or_insert_default().max_out_of_order = ms;
+        self
     }
 
     /// Grants an output topic.
@@ -130,6 +148,12 @@ impl Bench {
         self
     }
 
+    /// Declares a state bucket whose entries expire so many milliseconds after they were written last.
+    pub fn bucket_with_ttl(mut self, name: &str, ttl_ms: i64, clock: Clock) -> Bench {
+        self.world.buckets.entry(name.to_owned()).or_default().ttl = Some((ttl_ms, clock));
+        self
+    }
+
     /// Sets a key of `[config]`.
     pub fn config(mut self, key: &str, value: &str) -> Bench {
         self.world.config.insert(key.to_owned(), value.to_owned());
@@ -141,7 +165,14 @@ impl Bench {
         self.world.now = now;
     }
 
-    /// Delivers a batch. As in the daemon, a call that fails leaves nothing behind but its log lines.
+    /// Moves the watermark on, as an input that falls idle does. It never goes back.
+    pub fn watermark(&mut self, to: i64) {
+        let event_time = self.world.event_time.get_or_insert_default();
+        event_time.watermark = event_time.watermark.max(Some(to));
+    }
+
+    /// Delivers a batch. As in the daemon, a call that fails leaves nothing behind but its log lines. Timers that are due then wait for
+    /// [`Bench::fire`].
     ///
     /// # Errors
     /// What the module returned.
@@ -152,12 +183,61 @@ impl Bench {
             ..input.clone()
         };
         let inputs: Vec<Input> = (0..).zip(inputs).map(number).collect();
-        let (answer, mut after) = sys::within(self.world.clone(), || (self.process)(&Batch::borrowed(&inputs)));
+        let mut world = self.world.clone();
+        if let Some(event_time) = &mut world.event_time {
+            event_time.latest = event_time.latest.max(inputs.iter().map(|input| input.timestamp).max());
+        }
+        let process = self.process;
+        let outcome = self.call(world, || process(&Batch::borrowed(&inputs)))?;
+        self.offset += inputs.len() as u64;
+        if let Some(event_time) = &mut self.world.event_time {
+            let reached = event_time
+                .latest
+                .map(|at| at.saturating_sub(event_time.max_out_of_order));
+            event_time.watermark = event_time.watermark.max(reached);
+        }
+        Ok(outcome)
+    }
+
+    /// Fires the timers that are due, as the daemon does after a batch: those of event time first, in order of time. `None` when none is.
+    ///
+    /// # Errors
+    /// What the module returned; the timers are still there then.
+    ///
+    /// # Panics
+    /// If timers are due and the bench was given no function for them.
+    pub fn fire(&mut self) -> Result<Option<Outcome>, Error> {
+        let (now, watermark) = (self.world.now, self.world.event_time.and_then(|time| time.watermark));
+        let until = |is_wall: bool| if is_wall { Some(now) } else { watermark };
+        let mut world = self.world.clone();
+        let due: Vec<Timer> = world
+            .timers
+            .extract_if(.., |(is_wall, at, ..), _| {
+                until(*is_wall).is_some_and(|until| *at <= until)
+            })
+            .map(|((is_wall, at, name, key), payload)| Timer {
+                clock: if is_wall { Clock::WallClock } else { Clock::EventTime },
+                name,
+                key,
+                at,
+                payload,
+            })
+            .collect();
+        if due.is_empty() {
+            return Ok(None);
+        }
+        let on_timers = self.on_timers.expect("a module with timers is given its `timers`");
+        self.call(world, || on_timers(&due).map(|()| Ack::All)).map(Some)
+    }
+
+    /// One call of the guest in a world, which takes the place of the bench's if the call succeeds.
+    fn call(&mut self, mut world: World, call: impl FnOnce() -> Result<Ack, Error>) -> Result<Outcome, Error> {
+        world.expire();
+        let (answer, mut after) = sys::within(world, call);
         match answer {
             Ok(ack) => {
                 let (sent, dead_letters) = (std::mem::take(&mut after.sent), std::mem::take(&mut after.dead));
                 self.world = after;
-                self.offset += inputs.len() as u64;
                 Ok(Outcome {
                     ack,
                     sent,
@@ -171,9 +251,19 @@ impl Bench {
         }
     }
 
-    /// The committed value of a key.
+    /// The committed value of a key, unless it has expired.
     pub fn state(&self, bucket: &str, key: &[u8]) -> Option<Vec<u8>> {
-        self.world.buckets.get(bucket)?.get(key).cloned()
+        let mut world = self.world.clone();
+        world.expire();
+        world.buckets.get(bucket)?.rows.get(key).map(|(value, _)| value.clone())
+    }
+
+    /// When a timer of this name and key is due, if it is set.
+    pub fn timer(&self, clock: Clock, name: &str, key: impl AsRef<[u8]>) -> Option<i64> {
+        let is_wall = clock == Clock::WallClock;
+        let timers = self.world.timers.keys();
+        let mut same = timers.filter(|timer| timer.0 == is_wall && timer.2 == name && timer.3 == key.as_ref());
+        same.next().map(|timer| timer.1)
     }
 
     /// Log lines so far.
@@ -184,5 +274,95 @@ impl Bench {
     /// The committed value of a counter.
     pub fn counter(&self, name: &str) -> u64 {
         self.world.counters.get(name).copied().unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::{state, timers};
+
+    fn seen(batch: &Batch<'_>) -> Result<Ack, Error> {
+        let (seen, keys) = (state::open("seen")?, state::open("keys")?);
+        for record in batch {
+            let key = record.key_str()?.as_bytes();
+            if !seen.exists(key)? {
+                keys.increment(key, 1)?;
+            }
+            seen.set(key, b"")?;
+            timers::event_time("silent", key, record.timestamp() + 50)?;
+        }
+        Ok(Ack::All)
+    }
+
+    fn silent(due: &[Timer]) -> Result<(), Error> {
+        let keys = state::open("keys")?;
+        due.iter().try_for_each(|timer| keys.delete(&timer.key))
+    }
+
+    fn bench() -> Bench {
+        Bench::new(seen)
+            .timers(silent)
+            .max_out_of_order(10)
+            .bucket("keys")
+            .bucket_with_ttl("seen", 100, Clock::EventTime)
+    }
+
+    fn at(key: &str, at: i64) -> Input {
+        Input::new("in").key(key).at(at)
+    }
+
+    #[test]
+    fn timers_fire_when_the_watermark_passes_them() {
+        let mut bench = bench();
+        bench.run(&[at("a", 100), at("b", 120)]).unwrap();
+        assert_eq!(bench.fire(), Ok(None));
+        bench.run(&[at("b", 160)]).unwrap();
+        assert_eq!(bench.timer(Clock::EventTime, "silent", "b"), Some(210));
+        assert!(bench.fire().unwrap().is_some());
+        assert_eq!((bench.state("keys", b"a"), bench.fire()), (None, Ok(None)));
+        assert!(bench.state("keys", b"b").is_some());
+        bench.watermark(210);
+        assert!(bench.fire().unwrap().is_some());
+        assert_eq!(bench.state("keys", b"b"), None);
+    }
+
+    #[test]
+    fn entries_expire_by_the_watermark() {
+        let mut bench = bench();
+        bench.run(&[at("a", 0)]).unwrap();
+        bench.run(&[at("a", 105)]).unwrap();
+        assert_eq!(
+            bench.state("keys", b"a"),
+            Some(1i64.to_le_bytes().to_vec()),
+            "the watermark was at -10"
+        );
+        bench.run(&[at("b", 215)]).unwrap();
+        assert_eq!(bench.state("seen", b"a"), None);
+        bench.run(&[at("a", 216)]).unwrap();
+        assert_eq!(bench.state("keys", b"a"), Some(2i64.to_le_bytes().to_vec()));
+    }
+
+    fn walk(batch: &Batch<'_>) -> Result<Ack, Error> {
+        let bucket = state::open("b")?;
+        for record in batch {
+            bucket.set(record.key().unwrap(), b"")?;
+        }
+        let keys = |entries: Vec<state::Entry>| entries.into_iter().map(|(key, _)| key).collect::<Vec<_>>().concat();
+        assert_eq!(bucket.range(b"b", b"").count(), batch.len() as usize - 1);
+        assert_eq!(keys(bucket.scan(b"", b"", 2)?), *b"aba");
+        let down: Result<Vec<_>, _> = bucket.prefix(b"b").reversed().collect();
+        assert!(keys(down?).starts_with(b"bz"));
+        assert_eq!(bucket.delete_range(b"b", b"c")?, u64::from(batch.len()) - 1);
+        Ok(Ack::All)
+    }
+
+    #[test]
+    fn ranges_are_walked_in_pages_both_ways() {
+        let inputs: Vec<Input> = (0..600).map(|n| Input::new("in").key(format!("ba{n:03}"))).collect();
+        let mut inputs = [vec![at("a", 0), at("bz", 0)], inputs].concat();
+        inputs[2] = inputs[2].clone().key("ba");
+        Bench::new(walk).bucket("b").run(&inputs).unwrap();
     }
 }

@@ -172,6 +172,7 @@ pub(super) fn refusal(module: &str, refused: &Refused) -> Answer {
                 format!("tidemill topic create {topic}"),
             )
         }
+        Refused::Unfit(why) => Answer::error(ErrorCode::InvalidManifest, why.clone()),
         Refused::Topic(topic, code) => {
             let message = format!("topic {topic:?} cannot be created: {}", code.sentence());
             Answer::error(ErrorCode::UnknownTopic, message)
@@ -219,18 +220,16 @@ fn propose(ctx: &mut Context<'_>, from: RequestId, module: String, wait: bool, c
     ctx.propose(Command::Module(change), context::Waiter::Module(waiter));
 }
 
-/// Topics that the manifest names and that do not exist. Outputs get as many partitions as the widest input.
+/// Topics that the manifest names and that do not exist. All get as many partitions as the inputs that exist.
 fn missing_topics(ctx: &mut Context<'_>, manifest: &Manifest) -> Vec<NewTopic> {
-    let default = ctx.config.default_partitions;
-    let count = |topic: &str| ctx.state.topics.get(topic).map_or(default, |topic| topic.partitions());
-    let widest = manifest
+    let existing = manifest
         .input
         .iter()
-        .map(|input| count(&input.topic))
-        .max()
-        .unwrap_or(default);
-    let inputs = manifest.input.iter().map(|input| (input.topic.to_string(), default));
-    let outputs = manifest.writable_topics().map(|topic| (topic.to_string(), widest));
+        .filter_map(|input| ctx.state.topics.get(&input.topic));
+    let count = existing.map(|topic| topic.partitions()).max();
+    let count = count.unwrap_or(ctx.config.default_partitions);
+    let inputs = manifest.input.iter().map(|input| (input.topic.to_string(), count));
+    let outputs = manifest.writable_topics().map(|topic| (topic.to_string(), count));
     let state = ctx.state;
     let missing: Vec<_> = inputs
         .chain(outputs)

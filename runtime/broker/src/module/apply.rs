@@ -152,7 +152,9 @@ fn commit(state: &mut State, at: Stamp, commit: &Commit, changes: &mut Changes) 
         .iter()
         .map(|input| committed(input.topic, input.partition, input.next));
     let offsets: Vec<_> = offsets.collect();
-    state.commit_offsets(changes, at, &commit.module, &offsets);
+    if !offsets.is_empty() {
+        state.commit_offsets(changes, at, &commit.module, &offsets);
+    }
     let letters_start = commit.redriven.as_ref().and_then(|letter| {
         let topic = state.topics.get_by_id(&letter.topic)?;
         state.logs.get(&topic.log(letter.partition)?).map(|log| log.start)
@@ -164,6 +166,12 @@ fn commit(state: &mut State, at: Stamp, commit: &Commit, changes: &mut Changes) 
         .expect("the check found the task");
     let task = tasks.get_mut(&commit.task).expect("the check found the task");
     task.totals.add(commit.totals);
+    task.state_bytes = task.state_bytes.saturating_add_signed(commit.state_growth);
+    task.due = commit.due.unwrap_or(task.due);
+    task.firings += u64::from(commit.firing.is_some());
+    if let Some(event_time) = &commit.event_time {
+        task.event_time.advance(event_time);
+    }
     if let Some(letter) = &commit.redriven {
         task.redriven.add(letter);
         if let Some(start) = letters_start {
@@ -188,6 +196,9 @@ fn check_commit(state: &State, commit: &Commit) -> Result<(), Refused> {
     let current = deployment.incarnation == commit.incarnation && deployment.paused.is_none();
     let current = current && deployment.allows(commit.task, task.release);
     if !current || task.generation != commit.generation || task.member != commit.member {
+        return Err(Refused::Fenced);
+    }
+    if commit.firing.is_some_and(|firing| firing != task.firings) {
         return Err(Refused::Fenced);
     }
     let allowed = state

@@ -7,7 +7,7 @@ use alloc::{string::String, sync::Arc, vec::Vec};
 use bytes::Bytes;
 use tidemill_protocol::{error_code::ErrorCode, ids::Uuid, manifest::Manifest};
 
-use super::durable::Canary;
+use super::{durable::Canary, event_time::EventTimes, run::Due};
 use crate::{
     effect::LogId,
     entry::NewTopic,
@@ -169,8 +169,17 @@ stored! {
         pub inputs: Vec<Progress>,
         /// Record batches to append, in order, dead letters included.
         pub outputs: Vec<(LogId, Bytes)>,
-        /// State writes, in order: (bucket, key, value or delete).
+        /// State writes, in order: (bucket of the rows, key, value or delete).
         pub state: Vec<(String, Bytes, Option<Bytes>)>,
+        /// By how much the state grows with them.
+        pub state_growth: i64,
+        /// How far event time has come, if the module has it.
+        pub event_time: Option<EventTimes>,
+        /// When timers are due after this, if any was set, cancelled or fired.
+        pub due: Option<Due>,
+        /// For timers that fired: only if the task's timers have fired so many times. Without an offset, this is the key that makes
+        /// a second commit of the same timers impossible.
+        pub firing: Option<u64>,
         /// What it adds to the counters.
         pub totals: Totals,
         /// A dead letter that was processed again, instead of inputs.
@@ -269,6 +278,8 @@ pub enum Refused {
     TooManyModules,
     /// A topic that the manifest names does not exist.
     MissingTopic(String),
+    /// The module does not fit the topics, or the state that is there; a sentence.
+    Unfit(String),
     /// A topic cannot be created.
     Topic(String, ErrorCode),
     /// The deployment was changed, or the task was taken, since this was begun.

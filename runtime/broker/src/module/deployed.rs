@@ -22,12 +22,14 @@ use super::{
     change::{Change, Claim, Outcome, Refused},
     durable,
     edition::{Edition, Grants, Load},
+    event_time::Seen,
     logs::{Logs, Measure},
     member::{Heard, Member, is_fencing},
     policy::Plan,
     redrive::Redrive,
     rewind::Rewinding,
     rollout::Trial,
+    run::Due,
     task::{Phase, Source, Task, Tasks},
     tickets::{ReadFor, Tickets, Waiter},
     usage::TaskUsage,
@@ -296,7 +298,12 @@ impl Deployed {
         for (number, task) in self.tasks.iter_mut().filter(|(_, task)| task.member == index) {
             task.revoking = !wanted.get(number).is_some_and(|sources| task.reads(sources));
         }
-        self.tasks.retain(|_, task| !task.revoking || task.is_busy());
+        let gone = self.tasks.extract_if(.., |_, task| task.revoking && !task.is_busy());
+        for (number, task) in gone {
+            if let Some(edition) = self.editions.get(&task.release) {
+                ctx.effect(Effect::Revoke(edition.version.clone(), number));
+            }
+        }
         if self.tasks.values().any(|task| task.revoking && task.member == index) {
             return;
         }
@@ -309,6 +316,18 @@ impl Deployed {
                 self.begin(ctx, tickets, index, number, sources);
             }
         }
+    }
+
+    /// A task that the group wanted back has done its last batch.
+    pub(super) fn hand_over(&mut self, ctx: &mut Context<'_>, tickets: &mut Tickets, number: u32) {
+        let edition = self
+            .tasks
+            .remove(&number)
+            .and_then(|task| self.editions.get(&task.release));
+        if let Some(edition) = edition {
+            ctx.effect(Effect::Revoke(edition.version.clone(), number));
+        }
+        self.settle(ctx, tickets);
     }
 
     /// The tasks that a member's assignment makes: number p has partition p of each input that is assigned.
@@ -329,6 +348,7 @@ impl Deployed {
                     partition,
                     position: 0,
                     committed: None,
+                    seen: Seen::new(input),
                 };
                 source.seek(state, &self.name);
                 wanted.entry(number).or_default().push(source);
@@ -384,6 +404,12 @@ impl Deployed {
             starts,
             turn: 0,
             letter: None,
+            is_fresh: true,
+            watermark: None,
+            due: Due::default(),
+            firings: 0,
+            state_bytes: 0,
+            wake: None,
         };
         self.tasks.insert(number, task);
     }
@@ -470,6 +496,9 @@ impl Deployed {
                     task.sources
                         .iter_mut()
                         .for_each(|source| source.seek(ctx.state, &self.name));
+                    if let Some(kept) = ctx.state.modules.task(&self.name, *number) {
+                        task.take_over(kept, ctx.now);
+                    }
                     task.phase = Phase::Idle(None);
                     self.advance(ctx, tickets, *number, Patience::None);
                 }

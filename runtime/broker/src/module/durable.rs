@@ -3,7 +3,14 @@ use alloc::{collections::BTreeMap, string::String, sync::Arc, vec::Vec};
 use bytes::Bytes;
 use tidemill_protocol::manifest::Manifest;
 
-use super::{Version, change::Totals, marks::Marks, run::TaskKey, window::Window};
+use super::{
+    Version,
+    change::Totals,
+    event_time::EventTimes,
+    marks::Marks,
+    run::{Due, TaskKey},
+    window::Window,
+};
 use crate::{
     effect::{Changes, Row, Table},
     stored,
@@ -185,10 +192,23 @@ stored! {
         pub window: Window,
         /// Dead letters that were processed again.
         pub redriven: Marks,
+        /// Bytes of its state, timers included: keys and values, and [`STATE_ROW_BYTES`](super::run::STATE_ROW_BYTES) for each row.
+        pub state_bytes: u64,
+        /// How far event time has come.
+        pub event_time: EventTimes,
+        /// When its timers are due.
+        pub due: Due,
+        /// How many times timers have fired.
+        pub firings: u64,
     }
 }
 
 impl Task {
+    /// Forgets what belongs to its state: whoever deletes the rows calls this too.
+    pub fn reset_state(&mut self) {
+        (self.state_bytes, self.event_time, self.due) = Default::default();
+    }
+
     pub(super) fn save(&self, module: &str, number: u32, changes: &mut Changes) {
         changes.put(Table::Task, task_row(module, number), self);
     }

@@ -2,7 +2,11 @@
 use alloc::{collections::BTreeMap, string::String, sync::Arc, vec::Vec};
 use tidemill_protocol::manifest::{Manifest, Metrics};
 
-use super::{Version, durable::Release, run::OutputTopic};
+use super::{
+    Version,
+    durable::Release,
+    run::{Bucket, OutputTopic},
+};
 use crate::state::State;
 
 /// Where a release stands in the host.
@@ -20,7 +24,7 @@ pub(super) enum Load {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Grants {
     pub(super) outputs: Arc<BTreeMap<String, OutputTopic>>,
-    pub(super) buckets: Arc<Vec<String>>,
+    pub(super) buckets: Arc<Vec<Bucket>>,
     pub(super) config: Arc<BTreeMap<String, String>>,
     pub(super) metrics: Arc<Metrics>,
 }
@@ -42,7 +46,7 @@ impl Grants {
         }
         Self {
             outputs: Arc::new(outputs),
-            buckets: Arc::new(manifest.state.keys().cloned().collect()),
+            buckets: Arc::new(Bucket::granted(manifest)),
             config: Arc::new(manifest.config.clone()),
             metrics: Arc::new(manifest.metrics.clone()),
         }

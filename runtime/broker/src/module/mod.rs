@@ -10,7 +10,7 @@
 //!   └────────────────────────────┘                   └──────────────────────────────────────────────┘
 //! ```
 //!
-//! Guaranteed: outputs, state, dead letters and offsets of a batch are in one [`change::Commit`], which is accepted only if the
+//! Guaranteed: outputs, state, timers, dead letters and offsets of a batch are in one [`change::Commit`], which is accepted only if the
 //! deployment is as it was when the batch began (`incarnation`), the task has not changed hands (`generation`, the group's own
 //! rule), and every input stands where the batch began (`expected`). So every record has exactly one committed effect, whatever
 //! crashes, runs twice or comes late. A module's group can be shared with other consumers; a paused module is not a member.
@@ -19,12 +19,16 @@
 mod admin;
 mod apply;
 pub mod change;
+mod deploy_rules;
 mod deployed;
 mod durable;
 mod edition;
+mod event_time;
+pub mod expiry_row;
 mod logs;
 pub mod marks;
 mod member;
+mod ordered;
 mod policy;
 mod redrive;
 mod releases;
@@ -35,6 +39,7 @@ pub mod state_key;
 mod status;
 mod task;
 mod tickets;
+pub mod timer_row;
 mod usage;
 pub mod window;
 mod work;
@@ -62,6 +67,7 @@ use crate::{
 pub(crate) use apply::apply;
 pub use change::{Change, Outcome};
 pub use durable::{Canary, Deployment, Durable, Release, Rollout, Task};
+pub use event_time::EventTimes;
 pub use logs::Measure;
 pub use tickets::Waiter;
 

@@ -29,7 +29,7 @@ use super::{
     change::{Change, Commit, Outcome, Redriven, Refused, Totals},
     deployed::Deployed,
     run::{Coordinates, Input, Processed, Verdict, dead_letter},
-    task::Phase,
+    task::{Committing, Phase},
     tickets::{ReadFor, Tickets, Waiter},
     work::{Patience, output_logs},
 };
@@ -270,6 +270,7 @@ impl Deployed {
                 from: letter.at.offset,
                 until: letter.at.offset + 1,
                 give_up: Vec::new(),
+                has_more: false,
                 records: letter.batch.clone().into(),
             };
             let run = self.run(ctx, number, [input].into()).filter(|_| reads);
@@ -314,6 +315,10 @@ impl Deployed {
             inputs: Vec::new(),
             outputs,
             state: core::mem::take(&mut processed.state),
+            state_growth: processed.state_growth,
+            event_time: None,
+            due: processed.due,
+            firing: None,
             totals: Totals {
                 records_in: u64::from(processed.usage.records),
                 records_out: processed.output_records,
@@ -328,7 +333,12 @@ impl Deployed {
             token: task.token,
         };
         if let Some(task) = self.tasks.get_mut(&number) {
-            task.phase = Phase::Committing(Vec::new(), processed.metrics);
+            task.phase = Phase::Committing(Committing {
+                metrics: processed.metrics,
+                due: processed.due,
+                state_growth: processed.state_growth,
+                ..Committing::default()
+            });
         }
         ctx.propose(Command::Module(Change::Commit(commit)), context::Waiter::Module(waiter));
     }
@@ -364,8 +374,7 @@ impl Deployed {
             _ => {}
         }
         if is_revoking {
-            self.tasks.remove(&number);
-            return self.settle(ctx, tickets);
+            return self.hand_over(ctx, tickets, number);
         }
         self.advance(ctx, tickets, number, Patience::None);
         self.redrive_next(ctx, tickets);

@@ -16,6 +16,7 @@ use alloc::string::String;
 use super::{
     apply::{Applied, find, forget_failures},
     change::{Deploy, Outcome, Promote, Refused, Rollback, Settle, Switch},
+    deploy_rules,
     durable::{Deployment, Release, Rollout},
 };
 use crate::{
@@ -40,12 +41,7 @@ pub(super) fn deploy(state: &mut State, at: Stamp, deploy: &Deploy, changes: &mu
     if is_trial && known.is_some_and(reads_other) {
         return Err(Refused::CanaryReads);
     }
-    for topic in inputs.clone().chain(deploy.manifest.writable_topics()) {
-        let new = deploy.topics.iter().any(|new| new.name == topic);
-        if !new && state.topics.get(topic).is_none() {
-            return Err(Refused::MissingTopic(topic.into()));
-        }
-    }
+    deploy_rules::check(state, deploy)?;
     for new in &deploy.topics {
         if state.topics.get(&new.name).is_none() {
             // The core itself chose name and count, so what can be wrong is the bound on all partitions. What was created stays.

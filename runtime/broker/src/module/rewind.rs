@@ -126,6 +126,12 @@ pub(super) fn apply(state: &mut State, at: Stamp, rewind: &Rewind, changes: &mut
         deployment.state = at.index;
     }
     deployment.save(changes);
+    if rewind.reset_state {
+        for (number, task) in state.modules.tasks.get_mut(&rewind.module).into_iter().flatten() {
+            task.reset_state();
+            task.save(&rewind.module, *number, changes);
+        }
+    }
     forget_failures(state, &rewind.module, changes);
     let offsets = rewind.offsets.iter();
     let offsets: Vec<_> = offsets

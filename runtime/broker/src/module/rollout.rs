@@ -177,6 +177,7 @@ impl Deployed {
         match outcome {
             Some(Outcome::Claimed(generation)) => {
                 task.generation = generation;
+                task.is_fresh = true;
                 task.release = release;
                 task.plan = Plan::default();
                 task.phase = Phase::Idle(None);

@@ -4,9 +4,13 @@
 //! core, which therefore asks for a batch by offsets and can ask for any part of it again.
 use alloc::{collections::BTreeMap, string::String, sync::Arc, vec::Vec};
 use bytes::Bytes;
-use tidemill_protocol::{manifest::Metrics, records::Records};
+use tidemill_protocol::{
+    manifest::{self, Clock, Manifest, Metrics},
+    records::Records,
+};
 
-use super::Version;
+use super::{Version, expiry_row};
+use crate::stored;
 
 /// Partition number `number` of every input topic of one deployment: the unit of ownership, state and commit.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,8 +38,105 @@ pub struct Input {
     /// for them ([`GiveUp::dead_letter`]) it adds them to the outputs of that topic, exactly as `producer.dead-letter` would. Those at
     /// or above `Processed::next` were not reached: they are in no output.
     pub give_up: Vec<GiveUp>,
+    /// Whether the log has more records after these, below the high watermark: what is merged by timestamp with them waits then. Said
+    /// only where there are several inputs.
+    pub has_more: bool,
     /// Whole record batches, possibly compressed.
     pub records: Records,
+}
+
+/// A state bucket that the manifest declares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bucket {
+    /// Name, as the guest opens it.
+    pub name: String,
+    /// Bucket of the rows, see [`state_key`](super::state_key): entries that expire have another form than those that stay.
+    pub rows: String,
+    /// When entries expire.
+    pub ttl: Option<Ttl>,
+}
+
+impl Bucket {
+    /// The buckets that a manifest declares.
+    #[must_use]
+    pub fn granted(manifest: &Manifest) -> Vec<Self> {
+        let bucket = |(name, bucket): (&String, &manifest::Bucket)| {
+            let clock = bucket.ttl_clock.unwrap_or_default();
+            let ttl = bucket.ttl.map(|ttl| Ttl {
+                ms: ttl.as_millis_i64(),
+                clock,
+            });
+            let rows = if ttl.is_some() {
+                expiry_row::rows_of(name)
+            } else {
+                name.clone()
+            };
+            Self {
+                name: name.clone(),
+                rows,
+                ttl,
+            }
+        };
+        manifest.state.iter().map(bucket).collect()
+    }
+}
+
+/// How long the entries of a bucket live after they were written last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ttl {
+    /// Milliseconds.
+    pub ms: i64,
+    /// By which clock.
+    pub clock: Clock,
+}
+
+/// Event time of a task as it stands before a run, from what is committed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EventTime {
+    /// Records below are late; `None` until every input that is not idle has had a record.
+    pub watermark: Option<i64>,
+    /// The largest timestamp so far.
+    pub latest: Option<i64>,
+}
+
+/// What a run calls in the guest.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// `handler.process` with the records of the inputs.
+    #[default]
+    Records,
+    /// `timer-handler.on-timers` with at most so many timers that are due: in order of time, those of event time first.
+    Timers(u32),
+    /// `migrator.migrate` over the task's state. What was written and how far it is come back in [`Processed::migrated`].
+    Migrate {
+        /// The layout that the state has.
+        from_version: u32,
+        /// Where the last call stopped; `None` at the beginning.
+        cursor: Option<Bytes>,
+    },
+    /// Only `lifecycle.init`, in an instance that is thrown away: whether the component starts with these settings. Which layout its
+    /// state has comes back in [`Processed::state_version`].
+    Rehearse,
+}
+
+/// How far a migration is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Migrated {
+    /// All of the state has the new layout.
+    Done,
+    /// Call again with this cursor when what was written so far is committed.
+    More(Bytes),
+}
+
+stored! {
+    /// When the first timer of each clock is due.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct Due {
+        /// By the watermark.
+        pub event_time: Option<i64>,
+        /// By the host's clock.
+        pub wall_clock: Option<i64>,
+    }
 }
 
 /// A poisonous record: never delivered again.
@@ -96,7 +197,9 @@ pub struct Limits {
     /// Output bytes of one call: `limits.output-bytes`.
     pub output_bytes_max: usize,
     /// Bytes of state written by one call: `limits.state-write-bytes`.
-    pub state_bytes_max: usize,
+    pub state_write_bytes_max: usize,
+    /// Bytes of state of the task: `limits.state-bytes`.
+    pub state_bytes_max: u64,
     /// Log lines of a second: `limits.log-lines-per-second`.
     pub log_lines_per_second: u32,
 }
@@ -114,14 +217,22 @@ pub struct Run {
     pub attempt: u32,
     /// The clock the guest sees, milliseconds.
     pub now: i64,
-    /// What to deliver.
+    /// Whether nothing was committed since the owner took the task: what `on-assign` wrote before, if it was called, is nowhere.
+    pub is_fresh: bool,
+    /// Event time, if the manifest has it.
+    pub event_time: Option<EventTime>,
+    /// Bytes of the task's state: keys and values, and [`STATE_ROW_BYTES`] for each row.
+    pub state_bytes: u64,
+    /// What to call.
+    pub kind: Kind,
+    /// Records to deliver; none unless the kind is [`Kind::Records`].
     pub inputs: Vec<Input>,
     /// Topics that the manifest grants, by name.
     pub outputs: Arc<BTreeMap<String, OutputTopic>>,
     /// Dead-letter topic, if the manifest names one. It is in `outputs` too.
     pub dead_letter: Option<String>,
     /// Buckets that the manifest declares.
-    pub buckets: Arc<Vec<String>>,
+    pub buckets: Arc<Vec<Bucket>>,
     /// `[config]` of the manifest.
     pub config: Arc<BTreeMap<String, String>>,
     /// `[metrics]` of the manifest: the names that the guest may report.
@@ -129,6 +240,9 @@ pub struct Run {
     /// Bounds.
     pub limits: Limits,
 }
+
+/// What a row of state counts for beside its key and value.
+pub const STATE_ROW_BYTES: u64 = 32;
 
 /// What came of a [`Run`].
 #[derive(Clone, Debug)]
@@ -149,14 +263,55 @@ pub struct Processed {
     pub output_records: u64,
     /// Record batches (v2, base offset 0, CRC set) to append, in order: (topic, partition, batch).
     pub outputs: Vec<(String, u32, Bytes)>,
-    /// State writes in order, last wins: (bucket, key, value or delete).
+    /// State writes in order, last wins: (bucket of the rows, key, value or delete). Timers are among them, and rows that have expired.
     pub state: Vec<(String, Bytes, Option<Bytes>)>,
+    /// By how much the state grows with them.
+    pub state_growth: i64,
+    /// The largest timestamp acknowledged of each input with records: (topic, partition, timestamp). Empty without event time.
+    pub event_times: Vec<(String, u32, i64)>,
+    /// When timers are due after this, if the run changed any.
+    pub due: Option<Due>,
+    /// Of [`Kind::Migrate`].
+    pub migrated: Option<Migrated>,
+    /// Of [`Kind::Rehearse`]: what `migrator.state-version` says, if the component has it.
+    pub state_version: Option<u32>,
     /// Counters to add and gauges to set when committed.
     pub metrics: Vec<Metric>,
     /// Log lines, kept whatever the verdict.
     pub logs: Vec<LogLine>,
     /// What it took.
     pub usage: Usage,
+}
+
+impl Processed {
+    /// A run that leaves nothing behind.
+    #[must_use]
+    pub fn nothing(run: &Run, verdict: Verdict) -> Self {
+        Self::nothing_of(run.task.clone(), run.generation, verdict)
+    }
+
+    /// The same where the run itself is gone.
+    #[must_use]
+    pub fn nothing_of(task: TaskKey, generation: u64, verdict: Verdict) -> Self {
+        Self {
+            task,
+            generation,
+            verdict,
+            next: Vec::new(),
+            given_up: 0,
+            output_records: 0,
+            outputs: Vec::new(),
+            state: Vec::new(),
+            state_growth: 0,
+            event_times: Vec::new(),
+            due: None,
+            migrated: None,
+            state_version: None,
+            metrics: Vec::new(),
+            logs: Vec::new(),
+            usage: Usage::default(),
+        }
+    }
 }
 
 /// The host's word on a run.

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Everything of a deployment, a task or a bucket is one contiguous range, and within a bucket keys have the order of the guest's
-//! bytes. A bucket's name has at most 255 bytes: the manifest allows far fewer.
+//! bytes. A bucket's name has at most 255 bytes: the manifest allows far fewer. Buckets with a `!` in their name are not the guest's:
+//! see [`expiry_row`](super::expiry_row) and [`timer_row`](super::timer_row).
 use alloc::vec::Vec;
 use bytes::Bytes;
 

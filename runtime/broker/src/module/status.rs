@@ -132,6 +132,8 @@ fn task(state: &State, now: i64, durable: &Deployment, soft: Option<&Deployed>, 
         usage: soft
             .and_then(|soft| soft.usage.get(&number))
             .map_or_else(admin::Usage::default, |usage| usage.status(now)),
+        state_bytes: kept.map_or(0, |task| task.state_bytes),
+        watermark: kept.and_then(|task| task.event_time.watermark),
     }
 }
 

@@ -15,9 +15,11 @@ use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use tidemill_protocol::{admin, ids::Uuid};
 
 use super::{
+    durable,
+    event_time::{self, EventTimes, Seen},
     policy::{self, Plan},
     redrive::Letter,
-    run::Metric,
+    run::{Due, Metric},
 };
 use crate::{effect::LogId, state::State};
 
@@ -36,6 +38,8 @@ pub(super) struct Source {
     pub(super) position: i64,
     /// What is committed; the position may be above it when retention took records away.
     pub(super) committed: Option<i64>,
+    /// How far it has come in event time.
+    pub(super) seen: Seen,
 }
 
 impl Source {
@@ -73,12 +77,29 @@ pub(super) enum Phase {
     Reading(Vec<usize>),
     /// The guest runs.
     Running,
-    /// The commit is proposed, and moves the positions to these.
-    Committing(Vec<i64>, Vec<Metric>),
+    /// The commit is proposed.
+    Committing(Committing),
     /// Tries again then.
     Waiting(i64),
     /// Going on with this release is proposed.
     Switching(u32),
+}
+
+/// What becomes true with a commit.
+#[derive(Debug, Default)]
+pub(super) struct Committing {
+    /// Where the sources stand then.
+    pub(super) positions: Vec<i64>,
+    /// What the guest measured.
+    pub(super) metrics: Vec<Metric>,
+    /// How far event time has come then.
+    pub(super) event_time: Option<EventTimes>,
+    /// When timers are due then.
+    pub(super) due: Option<Due>,
+    /// By how much the state has grown then.
+    pub(super) state_growth: i64,
+    /// Whether timers have fired.
+    pub(super) fired: bool,
 }
 
 /// One task.
@@ -106,12 +127,98 @@ pub(super) struct Task {
     pub(super) turn: usize,
     /// The dead letter that is with the guest or on its way to the log, instead of a batch.
     pub(super) letter: Option<Letter>,
+    /// Whether nothing was committed since it was taken.
+    pub(super) is_fresh: bool,
+    /// Watermark as committed.
+    pub(super) watermark: Option<i64>,
+    /// When timers are due.
+    pub(super) due: Due,
+    /// Times that timers have fired.
+    pub(super) firings: u64,
+    /// Bytes of state.
+    pub(super) state_bytes: u64,
+    /// When an idle task wants to be looked at though nothing was appended.
+    pub(super) wake: Option<i64>,
 }
 
 impl Task {
+    /// Begins where the durable task is.
+    pub(super) fn take_over(&mut self, kept: &durable::Task, now: i64) {
+        self.watermark = kept.event_time.watermark;
+        self.due = kept.due;
+        self.firings = kept.firings;
+        self.state_bytes = kept.state_bytes;
+        for source in &mut self.sources {
+            source.seen.latest = kept.event_time.latest.get(&source.id).copied();
+            source.seen.heard = now;
+        }
+    }
+
+    /// Takes note of a commit.
+    pub(super) fn commit(&mut self, done: &Committing, now: i64) {
+        self.is_fresh = false;
+        for (source, position) in self.sources.iter_mut().zip(&done.positions) {
+            if source.position < *position {
+                source.position = *position;
+                source.committed = Some(*position);
+                source.seen.heard = now;
+            }
+        }
+        self.due = done.due.unwrap_or(self.due);
+        self.firings += u64::from(done.fired);
+        self.state_bytes = self.state_bytes.saturating_add_signed(done.state_growth);
+        if let Some(event_time) = &done.event_time {
+            self.watermark = self.watermark.max(event_time.watermark);
+            for source in &mut self.sources {
+                source.seen.latest = source.seen.latest.max(event_time.latest.get(&source.id).copied());
+            }
+        }
+    }
+
+    /// Where the watermark is when inputs have come as far as `seen` says.
+    pub(super) fn watermark_at(&self, state: &State, seen: impl Iterator<Item = Seen>, now: i64) -> Option<i64> {
+        let unread = self
+            .sources
+            .iter()
+            .map(|source| source.position < source.high_watermark(state));
+        let seen: Vec<Seen> = seen
+            .zip(unread)
+            .map(|(seen, unread)| Seen {
+                heard: if unread { now } else { seen.heard },
+                ..seen
+            })
+            .collect();
+        event_time::watermark(self.watermark, &seen, now)
+    }
+
+    /// How far the inputs have come with what is committed.
+    pub(super) fn seen(&self) -> impl Iterator<Item = Seen> {
+        self.sources.iter().map(|source| source.seen)
+    }
+
+    /// Whether timers are due.
+    pub(super) fn fires(&self, state: &State, now: i64) -> bool {
+        if self.due.wall_clock.is_some_and(|at| at <= now) {
+            return true;
+        }
+        let Some(at) = self.due.event_time else { return false };
+        self.watermark_at(state, self.seen(), now)
+            .is_some_and(|watermark| at <= watermark)
+    }
+
+    /// When to look again whether timers are due: by the clock, or because an input falls idle and holds the watermark up no longer.
+    pub(super) fn next_wake(&self, now: i64) -> Option<i64> {
+        let idle = |source: &Source| Some(source.seen.idle_at()).filter(|at| now < *at);
+        let idle = self
+            .due
+            .event_time
+            .and_then(|_| self.sources.iter().filter_map(idle).min());
+        self.due.wall_clock.into_iter().chain(idle).min()
+    }
+
     /// Whether a batch is with the guest or on its way to the log.
     pub(super) fn is_busy(&self) -> bool {
-        matches!(self.phase, Phase::Running | Phase::Committing(..))
+        matches!(self.phase, Phase::Running | Phase::Committing(_))
     }
 
     /// Whether it is owned but not begun.
@@ -180,7 +287,7 @@ impl Task {
     /// When it wants to be looked at.
     pub(super) fn deadline(&self) -> Option<i64> {
         match self.phase {
-            Phase::Idle(linger) => linger,
+            Phase::Idle(linger) => linger.into_iter().chain(self.wake).min(),
             Phase::Waiting(until) => Some(until),
             _ => None,
         }
@@ -194,7 +301,7 @@ impl Task {
             }
             Phase::Reading(_) => admin::Phase::Reading,
             Phase::Running => admin::Phase::Running,
-            Phase::Committing(..) => admin::Phase::Committing,
+            Phase::Committing(_) => admin::Phase::Committing,
             Phase::Waiting(_) => admin::Phase::Waiting,
         }
     }

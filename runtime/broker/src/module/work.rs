@@ -1,16 +1,21 @@
 //! The poll loop of a task: read, run, commit, and again.
 use alloc::{boxed::Box, format, string::String, vec::Vec};
 use bytes::Bytes;
-use tidemill_protocol::{batch::Batch, manifest::Manifest};
+use tidemill_protocol::{
+    batch::{Batch, batches},
+    manifest::Manifest,
+    records::Records,
+};
 
 use super::{
     change::{Change, Commit, Outcome, Pause, Progress, Refused, Totals},
     deployed::Deployed,
+    event_time::{EventTimes, Seen},
     logs,
     member::is_fencing,
     policy::{Case, Next, Plan},
-    run::{Input, Limits, Processed, Run, TaskKey, Verdict},
-    task::{Phase, Task},
+    run::{EventTime, Input, Kind, Limits, Processed, Run, TaskKey, Verdict},
+    task::{Committing, Phase, Task},
     tickets::{ReadFor, Tickets, Waiter},
     window::Window,
 };
@@ -49,7 +54,11 @@ impl Deployed {
             return;
         };
         let (linger, batch) = (*linger, &edition.manifest.batch);
+        if task.fires(ctx.state, ctx.now) {
+            return self.fire(ctx, tickets, number);
+        }
         let backlog = task.backlog(ctx.state);
+        task.wake = task.next_wake(ctx.now);
         if backlog == 0 {
             task.phase = Phase::Idle(None);
             return;
@@ -94,6 +103,7 @@ impl Deployed {
         let places = core::mem::take(places);
         let mut inputs = Vec::with_capacity(places.len());
         let (mut skipped, mut failed) = (Vec::new(), answer.len() != places.len());
+        let is_merged = 1 < places.len();
         for (place, records) in places.into_iter().zip(answer) {
             let source = &mut task.sources[place];
             match records {
@@ -104,6 +114,7 @@ impl Deployed {
                     from: source.position,
                     until: task.plan.until(place),
                     give_up: given_up(&task.plan, place),
+                    has_more: is_merged && last_offset(&records) < source.high_watermark(ctx.state) - 1,
                     records,
                 }),
                 Err(ReadError::Gone) => {
@@ -155,11 +166,28 @@ impl Deployed {
         self.settle(ctx, tickets);
     }
 
+    /// Runs the guest over the timers that are due. When that has failed, one at a time: those before the one to blame get through.
+    fn fire(&mut self, ctx: &mut Context<'_>, tickets: &mut Tickets, number: u32) {
+        let Some(mut run) = self.run(ctx, number, Vec::new()) else {
+            return self.begin_anew(ctx, tickets, number);
+        };
+        let most = if run.attempt == 1 { run.limits.records_max } else { 1 };
+        run.kind = Kind::Timers(most);
+        if let Some(task) = self.tasks.get_mut(&number) {
+            task.phase = Phase::Running;
+        }
+        ctx.effect(Effect::Run(Box::new(run)));
+    }
+
     pub(super) fn run(&self, ctx: &Context<'_>, number: u32, inputs: Vec<Input>) -> Option<Run> {
         let task = &self.tasks[&number];
         let edition = self.editions.get(&task.release)?;
         let (manifest, grants) = (&edition.manifest, &edition.grants);
         let (batch, limits) = (&manifest.batch, &manifest.limits);
+        let event_time = || EventTime {
+            watermark: task.watermark_at(ctx.state, task.seen(), ctx.now),
+            latest: task.sources.iter().filter_map(|source| source.seen.latest).max(),
+        };
         Some(Run {
             task: TaskKey {
                 module: self.name.clone(),
@@ -170,6 +198,10 @@ impl Deployed {
             generation: task.generation,
             attempt: task.plan.attempt,
             now: ctx.now,
+            is_fresh: task.is_fresh,
+            event_time: manifest.has_event_time().then(event_time),
+            state_bytes: task.state_bytes,
+            kind: Kind::Records,
             inputs,
             outputs: grants.outputs.clone(),
             dead_letter: manifest.dead_letter.topic.clone(),
@@ -182,7 +214,8 @@ impl Deployed {
                 timeout_ms: batch.timeout.as_millis_u32(),
                 memory_bytes_max: limits.memory.as_usize(),
                 output_bytes_max: limits.output_bytes.as_usize(),
-                state_bytes_max: limits.state_write_bytes.as_usize(),
+                state_write_bytes_max: limits.state_write_bytes.as_usize(),
+                state_bytes_max: limits.state_bytes.0,
                 log_lines_per_second: limits.log_lines_per_second,
             },
         })
@@ -216,10 +249,10 @@ impl Deployed {
             let verdict = core::mem::replace(&mut processed.verdict, Verdict::Ack);
             return self.failed(ctx, tickets, number, verdict);
         }
-        match self.commit(ctx.state, &manifest, task, &mut processed) {
+        match self.commit(ctx, &manifest, task, &mut processed) {
             Err(reason) => self.pause(ctx, number, reason),
             Ok(None) => self.failed(ctx, tickets, number, Verdict::Ack),
-            Ok(Some((commit, positions))) => {
+            Ok(Some((commit, committing))) => {
                 let Some(task) = self.tasks.get_mut(&number) else {
                     return;
                 };
@@ -228,20 +261,21 @@ impl Deployed {
                     task: number,
                     token: task.token,
                 };
-                task.phase = Phase::Committing(positions, processed.metrics);
+                task.phase = Phase::Committing(committing);
                 ctx.propose(Command::Module(Change::Commit(commit)), context::Waiter::Module(waiter));
             }
         }
     }
 
-    /// The entry that commits a batch, and the positions after it; `None` when no record was acknowledged.
+    /// The entry that commits a batch, and what becomes true with it; `None` when no record was acknowledged.
     fn commit(
         &self,
-        state: &State,
+        ctx: &Context<'_>,
         manifest: &Manifest,
         task: &Task,
         processed: &mut Processed,
-    ) -> Result<Option<(Commit, Vec<i64>)>, Unacceptable> {
+    ) -> Result<Option<(Commit, Committing)>, Unacceptable> {
+        let state = ctx.state;
         let mut positions: Vec<i64> = task.sources.iter().map(|source| source.position).collect();
         let mut inputs = Vec::new();
         for (topic, partition, next) in &processed.next {
@@ -261,7 +295,9 @@ impl Deployed {
                 });
             }
         }
-        if inputs.is_empty() {
+        // Only timers are delivered without a record.
+        let fired = processed.next.is_empty();
+        if inputs.is_empty() && !fired {
             return Ok(None);
         }
         let by_core = task
@@ -284,6 +320,15 @@ impl Deployed {
         }
         let outputs = output_logs(state, core::mem::take(&mut processed.outputs))?;
         let member = &self.members[task.member];
+        let event_time = event_times(ctx, manifest, task, processed);
+        let committing = Committing {
+            positions,
+            metrics: core::mem::take(&mut processed.metrics),
+            event_time: event_time.clone(),
+            due: processed.due,
+            state_growth: processed.state_growth,
+            fired,
+        };
         let commit = Commit {
             module: self.name.clone(),
             incarnation: self.incarnation,
@@ -294,6 +339,10 @@ impl Deployed {
             inputs,
             outputs,
             state: core::mem::take(&mut processed.state),
+            state_growth: processed.state_growth,
+            event_time,
+            due: processed.due,
+            firing: fired.then_some(task.firings),
             totals: Totals {
                 records_in: u64::from(records),
                 records_out: processed.output_records,
@@ -302,7 +351,7 @@ impl Deployed {
             },
             redriven: None,
         };
-        Ok(Some((commit, positions)))
+        Ok(Some((commit, committing)))
     }
 
     /// A batch did not go well: the policy decides.
@@ -314,8 +363,7 @@ impl Deployed {
         };
         if task.revoking {
             // The next owner will find the same; nothing of this attempt is kept.
-            self.tasks.remove(&number);
-            return self.settle(ctx, tickets);
+            return self.hand_over(ctx, tickets, number);
         }
         let Some(edition) = self.editions.get(&task.release) else {
             return self.begin_anew(ctx, tickets, number);
@@ -387,26 +435,27 @@ impl Deployed {
         let Some(task) = self.tasks.get_mut(&number).filter(|task| task.token == token) else {
             return;
         };
-        let Phase::Committing(positions, metrics) = &mut task.phase else {
+        let Phase::Committing(committing) = &mut task.phase else {
             return;
         };
-        let (positions, metrics) = (core::mem::take(positions), core::mem::take(metrics));
+        let done = core::mem::take(committing);
         if task.letter.is_some() {
-            logs::measure(&mut self.measures, metrics);
+            if matches!(outcome, Some(Outcome::Done | Outcome::Claimed(_))) {
+                task.commit(&done, ctx.now);
+            }
+            logs::measure(&mut self.measures, done.metrics);
             return self.letter_committed(ctx, tickets, number, outcome);
         }
         match outcome {
             Some(Outcome::Done | Outcome::Claimed(_)) => {
-                let mut records = 0;
-                for (source, position) in task.sources.iter_mut().zip(&positions) {
-                    if source.position < *position {
-                        records += position.abs_diff(source.position);
-                        source.position = *position;
-                        source.committed = Some(*position);
-                    }
-                }
-                task.plan.committed(&positions);
-                logs::measure(&mut self.measures, metrics);
+                let moved = task.sources.iter().zip(&done.positions);
+                let records = moved
+                    .map(|(source, position)| position.saturating_sub(source.position))
+                    .sum::<i64>();
+                task.commit(&done, ctx.now);
+                task.plan.committed(&done.positions);
+                logs::measure(&mut self.measures, done.metrics);
+                let records = u64::try_from(records).unwrap_or(0);
                 self.usage.entry(number).or_default().committed(ctx.now, records);
                 self.on_trial(ctx, number, 0);
             }
@@ -420,8 +469,7 @@ impl Deployed {
             return;
         };
         if task.revoking {
-            self.tasks.remove(&number);
-            return self.settle(ctx, tickets);
+            return self.hand_over(ctx, tickets, number);
         }
         task.phase = Phase::Idle(None);
         self.advance(ctx, tickets, number, Patience::None);
@@ -434,8 +482,7 @@ impl Deployed {
             return;
         };
         if task.revoking {
-            self.tasks.remove(&number);
-            return self.settle(ctx, tickets);
+            return self.hand_over(ctx, tickets, number);
         }
         match refused {
             Refused::OutputGone(_) => {
@@ -504,6 +551,38 @@ impl Deployed {
             .task(&self.name, number)
             .map_or_else(Window::default, |task| task.window.clone())
     }
+}
+
+/// How far event time has come with a batch, if the module has it.
+fn event_times(ctx: &Context<'_>, manifest: &Manifest, task: &Task, processed: &Processed) -> Option<EventTimes> {
+    if !manifest.has_event_time() {
+        return None;
+    }
+    let mut times = EventTimes::default();
+    for (topic, partition, at) in &processed.event_times {
+        if let Some(place) = task.place(topic, *partition) {
+            times.latest.insert(task.sources[place].id, *at);
+        }
+    }
+    let seen = task.sources.iter().map(|source| {
+        let new = times.latest.get(&source.id).copied();
+        Seen {
+            latest: source.seen.latest.max(new),
+            heard: if new.is_some() { ctx.now } else { source.seen.heard },
+            ..source.seen
+        }
+    });
+    times.watermark = task.watermark_at(ctx.state, seen, ctx.now);
+    Some(times)
+}
+
+/// Last offset of what was read.
+fn last_offset(records: &Records) -> i64 {
+    let mut last = -1;
+    for batch in batches(records) {
+        last = batch.map_or(last, |batch| batch.header().last_offset());
+    }
+    last
 }
 
 fn given_up(plan: &Plan, place: usize) -> Vec<super::run::GiveUp> {

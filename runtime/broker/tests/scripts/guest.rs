@@ -6,8 +6,10 @@
 //! | `slow` | runs into the timeout |
 //! | `poison`, `retry`, `fatal` | returns that error |
 //! | `dead` | gives up on the record by itself |
+//! | `timer@5`, `alarm@5` | sets a timer with the value as key, by event time, or so many milliseconds from now |
 //! | anything else | writes it to the first output, and counts it in bucket `seen` |
 //!
+//! A timer that fires is written to the first output, and counted; one whose key has `trap` in it traps.
 //! A version whose label begins with `fix` does the last with every record.
 use std::collections::BTreeMap;
 
@@ -15,13 +17,13 @@ use bytes::Bytes;
 use tidemill_broker::{
     effect::Table,
     module::{
-        run::{Coordinates, Failure, GiveUp, Input, Processed, Run, Usage, Verdict, dead_letter},
+        run::{Coordinates, Failure, GiveUp, Input, Kind, Processed, Run, Usage, Verdict, dead_letter},
         state_key,
     },
 };
 use tidemill_protocol::batch::{Builder, RecordHeader, batches};
 
-use crate::world::Store;
+use crate::{timers, world::Store};
 
 /// One record as the guest gets it.
 #[derive(Clone, Debug)]
@@ -67,6 +69,9 @@ pub fn deliver(run: &Run) -> (Vec<Given>, Vec<(String, u32, i64)>) {
 
 /// Runs the guest; with `first` it acknowledges only that many records.
 pub fn process(store: &Store, run: &Run, first: Option<usize>) -> Processed {
+    if let Kind::Timers(most) = run.kind {
+        return timers::fire(store, run, most);
+    }
     let (mut given, mut next) = deliver(run);
     let delivered = delivered(run, &given);
     if let Some(first) = first.filter(|first| *first < given.len()) {
@@ -118,20 +123,11 @@ fn is_fixed(run: &Run) -> bool {
 
 fn answer(run: &Run, verdict: Verdict, records: usize) -> Processed {
     Processed {
-        task: run.task.clone(),
-        generation: run.generation,
-        verdict,
-        next: Vec::new(),
-        given_up: 0,
-        output_records: 0,
-        outputs: Vec::new(),
-        state: Vec::new(),
-        metrics: Vec::new(),
-        logs: Vec::new(),
         usage: Usage {
             records: u32::try_from(records).unwrap(),
             ..Usage::default()
         },
+        ..Processed::nothing(run, verdict)
     }
 }
 
@@ -175,7 +171,11 @@ fn verdict(given: &[Given], delivered: Vec<(String, u32, i64, i64, u32)>) -> Ver
 fn acknowledge(store: &Store, run: &Run, given: &[Given], next: Vec<(String, u32, i64)>, processed: &mut Processed) {
     let mut counts: BTreeMap<String, i64> = BTreeMap::new();
     let mut outputs: BTreeMap<(String, u32), Builder> = BTreeMap::new();
+    let mut timers = timers::Timers::load(store, run);
     for record in given {
+        if timers.set(run.now, &record.value) {
+            continue;
+        }
         if record.value.starts_with("dead") && !is_fixed(run) {
             let give_up = GiveUp {
                 offset: record.at.offset,
@@ -226,7 +226,29 @@ fn acknowledge(store: &Store, run: &Run, given: &[Given], next: Vec<(String, u32
     processed.outputs = outputs.into_iter().map(batch).collect();
     let row = |(key, count): (String, i64)| ("seen".into(), Bytes::from(key), Some(Bytes::from(count.to_string())));
     processed.state = counts.into_iter().map(row).collect();
+    timers.save(processed);
+    if run.event_time.is_some() {
+        processed.event_times = event_times(run, &next);
+    }
     processed.next = next;
+}
+
+/// The largest timestamp of each input below what is covered.
+fn event_times(run: &Run, next: &[(String, u32, i64)]) -> Vec<(String, u32, i64)> {
+    let mut times = Vec::new();
+    for (input, (_, _, covered)) in run.inputs.iter().zip(next) {
+        let mut latest = None;
+        for batch in batches(&input.records) {
+            for record in batch.unwrap().payload(usize::MAX).unwrap().records() {
+                let record = record.unwrap();
+                if input.from <= record.offset && record.offset < *covered {
+                    latest = latest.max(Some(record.timestamp));
+                }
+            }
+        }
+        times.extend(latest.map(|at| (input.topic.clone(), input.partition, at)));
+    }
+    times
 }
 
 /// Adds a record to the dead-letter topic as the contract says.
@@ -256,7 +278,7 @@ fn bury(run: &Run, at: &Coordinates, value: &str, give_up: &GiveUp, outputs: &mu
     builder.append(run.now, Some(b"k"), Some(value.as_bytes()), headers);
 }
 
-fn count(store: &Store, run: &Run, key: &str) -> i64 {
+pub fn count(store: &Store, run: &Run, key: &str) -> i64 {
     let row = store
         .rows
         .get(&(Table::ModuleState, state_key::encode(&run.task, "seen", key.as_bytes())));

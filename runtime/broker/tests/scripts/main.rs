@@ -10,6 +10,7 @@ mod guest;
 mod modules;
 mod modules_fold;
 mod records;
+mod timers;
 mod topics;
 mod world;
 

@@ -1,6 +1,6 @@
 //! Commands of modules, and how the answers of the management protocol print.
 //!
-//! `deploy NAME in=A,B [out=C] [dlq=D] [members=N] [start=S] [version=V] [wait=1] [canary=TASKS [failures=N] [lag=N] [after=MS]]
+//! `deploy NAME in=A,B [out=C] [dlq=D] [members=N] [start=S] [version=V] [late=MS] [idle=MS] [ttl=MS] [wait=1] [canary=TASKS [failures=N] [lag=N] [after=MS]]
 //!   [more=JSON]`: JSON is more of the manifest's top level
 //! `loaded NAME [version=V] [error=TEXT]`: the host answers each `load` of that module, or of that version
 //! `rewind NAME [to=START] [reset=1]`, `redrive NAME [code=C] [dry=1]`
@@ -15,7 +15,11 @@ use std::{error::Error, fmt::Write as _};
 use goldenscript::Command;
 use tidemill_broker::{
     effect::{LogRead, Table},
-    module::{Version, run::Verdict, state_key},
+    module::{
+        Version,
+        run::{Kind, Verdict},
+        state_key,
+    },
 };
 use tidemill_protocol::{
     admin::{Answer, Call, Canary, Digest, ModuleStatus, VersionStatus},
@@ -24,7 +28,7 @@ use tidemill_protocol::{
     manifest::Manifest,
 };
 
-use crate::{Output, guest, records::place, world::World};
+use crate::{Output, guest, records::place, timers, world::World};
 
 type Done = Result<(), Box<dyn Error>>;
 
@@ -108,6 +112,9 @@ fn show_status(status: &ModuleStatus) -> String {
         if status.rollout.is_some() {
             write!(lines, " runs {}", task.version).unwrap();
         }
+        if let Some(watermark) = task.watermark {
+            write!(lines, " watermark {watermark}").unwrap();
+        }
         for input in &task.inputs {
             write!(lines, " {}@{}/{}", input.topic, input.position, input.high_watermark).unwrap();
         }
@@ -142,9 +149,14 @@ fn deploy(world: &mut World, command: &Command) -> Done {
     let mut args = command.consume_args();
     let name = args.next_pos().ok_or("name?")?.to_owned();
     let start = args.take_key("start").unwrap_or("earliest").to_owned();
+    let mut time = |name: &str, key: &str| {
+        let ms = args.take_key(name).map(|ms| format!(r#","{key}":"{ms}ms""#));
+        ms.unwrap_or_default()
+    };
+    let times = time("late", "max-out-of-order") + &time("idle", "idle-after");
     let input = args.take_key("in").ok_or("in?")?.split(',');
     let input: Vec<_> = input
-        .map(|topic| format!(r#"{{"topic":"{topic}","start":"{start}"}}"#))
+        .map(|topic| format!(r#"{{"topic":"{topic}","start":"{start}"{times}}}"#))
         .collect();
     let output = args
         .take_key("out")
@@ -155,6 +167,10 @@ fn deploy(world: &mut World, command: &Command) -> Done {
     let members = args.take_key("members").unwrap_or("1").to_owned();
     let version = args.take_key("version").unwrap_or("1.0").to_owned();
     let wait = args.take_key("wait").is_some();
+    let ttl = args
+        .take_key("ttl")
+        .map(|ms| format!(r#""ttl":"{ms}ms""#))
+        .unwrap_or_default();
     let more = args.take_key("more").map(|more| format!(",{more}"));
     let number = |text: Option<&str>| text.map_or(Ok(0), str::parse::<u64>);
     let tasks = args.take_key("canary").map(str::parse).transpose()?;
@@ -169,7 +185,7 @@ fn deploy(world: &mut World, command: &Command) -> Done {
     args.reject_next()?;
     args.reject_next()?;
     let json = format!(
-        r#"{{"module":{{"name":"{name}","version":"{version}","members":{members}}},"input":[{}]{}{}{},"state":{{"seen":{{}}}}}}"#,
+        r#"{{"module":{{"name":"{name}","version":"{version}","members":{members}}},"input":[{}]{}{}{},"state":{{"seen":{{{ttl}}}}}}}"#,
         input.join(","),
         output.unwrap_or_default(),
         dead_letter.unwrap_or_default(),
@@ -224,7 +240,13 @@ fn process_next(world: &mut World, first: Option<usize>, fails: Option<&str>) ->
     let Some(run) = world.runs.pop_front() else {
         return false;
     };
-    let values: Vec<_> = guest::deliver(&run).0.into_iter().map(|record| record.value).collect();
+    let values: Vec<_> = match run.kind {
+        Kind::Timers(most) => timers::due(&world.store, &run, most)
+            .into_iter()
+            .map(|timer| format!("fires {}", timer.2))
+            .collect(),
+        _ => guest::deliver(&run).0.into_iter().map(|record| record.value).collect(),
+    };
     let processed = match fails {
         Some(how) => guest::fail(&run, how),
         None => guest::process(&world.store, &run, first),
@@ -326,7 +348,13 @@ fn state(world: &mut World, command: &Command) -> Done {
         .filter_map(|((_, row), count)| Some((state_key::decode(&task, "seen", row)?, count)))
         .map(|(key, count)| format!("{}={}", String::from_utf8_lossy(key), String::from_utf8_lossy(count)))
         .collect();
-    world.print(&format!("{name}/{number}: {}", counts.join(" ")));
+    let timers = timers::show(&world.store, &task);
+    let timers = if timers.is_empty() {
+        timers
+    } else {
+        format!(" timers {timers}")
+    };
+    world.print(&format!("{name}/{number}: {}{timers}", counts.join(" ")));
     Ok(())
 }
 

@@ -216,6 +216,7 @@ impl World {
                 self.print(&format!("unload: {} {}", version.module, version.label));
                 self.loads.retain(|asked| *asked != version);
             }
+            Effect::Revoke(version, task) => self.print(&format!("revoke: {} {task}", version.module)),
             Effect::Keep(digests) => self.kept = digests,
             Effect::Note(text) => self.print(&format!("note: {text}")),
         }

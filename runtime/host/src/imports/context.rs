@@ -11,7 +11,9 @@ impl types::Host for Guest {}
 
 impl context::Host for Guest {
     fn current_task(&mut self) -> wasmtime::Result<types::Task> {
-        let run = &self.call().run;
+        let call = self.call();
+        call.has_state()?;
+        let run = &call.run;
         Ok(types::Task {
             deployment: run.task.module.clone(),
             version: run.version.label.clone(),
@@ -25,7 +27,7 @@ impl context::Host for Guest {
     }
 
     fn watermark(&mut self) -> wasmtime::Result<Option<i64>> {
-        Ok(None)
+        Ok(self.call().run.event_time.and_then(|event_time| event_time.watermark))
     }
 
     fn now(&mut self) -> wasmtime::Result<i64> {

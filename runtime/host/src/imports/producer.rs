@@ -28,14 +28,14 @@ pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     producer.func_wrap(
         "send",
         |mut store: StoreContextMut<'_, Guest>, (topic, records): (String, Vec<OutputRecord>)| {
-            Ok::<Answer, _>((send(store.data_mut().call(), &topic, &records),))
+            Ok::<Answer, _>((send(store.data_mut().tasked()?, &topic, &records),))
         },
     )?;
     producer.func_wrap(
         "send-columns",
         |mut store: StoreContextMut<'_, Guest>, (topic, columns): (String, OutputColumns)| {
             // The columns lie in the guest's memory, which is part of the store: what is written to is taken out of it meanwhile.
-            let call = store.data_mut().call();
+            let call = store.data_mut().tasked()?;
             let (mut outputs, timestamp) = (std::mem::take(&mut call.outputs), call.timestamp());
             let sent = send_columns(&mut outputs, &topic, &columns.slices(&store), timestamp);
             let call = store.data_mut().call();
@@ -46,13 +46,13 @@ pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     producer.func_wrap(
         "forward",
         |mut store: StoreContextMut<'_, Guest>, (topic, _batch, indexes): (String, Resource<Delivery>, Vec<u32>)| {
-            Ok::<Answer, _>((forward(store.data_mut().call(), &topic, &indexes),))
+            Ok::<Answer, _>((forward(store.data_mut().tasked()?, &topic, &indexes),))
         },
     )?;
     producer.func_wrap(
         "dead-letter",
         |mut store: StoreContextMut<'_, Guest>, (_batch, index, failure): (Resource<Delivery>, u32, Failure)| {
-            Ok::<Answer, _>((dead_letter(store.data_mut().call(), index, &failure),))
+            Ok::<Answer, _>((dead_letter(store.data_mut().tasked()?, index, &failure),))
         },
     )
 }

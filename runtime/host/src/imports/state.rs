@@ -4,7 +4,7 @@ use wasmtime::component::Resource;
 
 use crate::{
     bindings::tidemill::processor::state::{Error, Host, HostBucket, KeyRange, ScanPage},
-    call::{Call, Guest},
+    call::{Call, Guest, Stop},
     limits,
     overlay::{self, Committed, Overlay, Quota, Refused},
 };
@@ -19,7 +19,8 @@ type Answer<T> = wasmtime::Result<Result<T, Error>>;
 impl Host for Guest {
     fn open(&mut self, identifier: String) -> Answer<Resource<Bucket>> {
         let call = self.call();
-        let Some(position) = call.run.buckets.iter().position(|bucket| *bucket == identifier) else {
+        call.has_state()?;
+        let Some(position) = call.run.buckets.iter().position(|bucket| bucket.name == identifier) else {
             call.hit(format!(
                 "bucket `{}` is not declared: add `[state.{0}]` to the manifest",
                 crate::log::cut(&identifier, 100)
@@ -32,7 +33,7 @@ impl Host for Guest {
 
 impl HostBucket for Guest {
     fn get(&mut self, bucket: Resource<Bucket>, key: Vec<u8>) -> Answer<Option<Vec<u8>>> {
-        let (overlay, committed, _) = parts(self.call(), &bucket);
+        let (overlay, committed, _) = parts(self.call(), &bucket)?;
         Ok(Ok(overlay.get(committed, &key).map(Vec::from)))
     }
 
@@ -40,7 +41,7 @@ impl HostBucket for Guest {
         let (mut values, mut bytes) = (Vec::with_capacity(keys.len()), 0);
         for keys in keys.chunks(64) {
             self.call().check_time()?;
-            let (overlay, committed, _) = parts(self.call(), &bucket);
+            let (overlay, committed, _) = parts(self.call(), &bucket)?;
             for key in keys {
                 let value = overlay.get(committed, key).map(Vec::from);
                 bytes += value.as_ref().map_or(0, Vec::len);
@@ -57,33 +58,33 @@ impl HostBucket for Guest {
     }
 
     fn set(&mut self, bucket: Resource<Bucket>, key: Vec<u8>, value: Vec<u8>) -> Answer<()> {
-        Ok(self.write(&bucket, [(key, Some(value))]))
+        self.write(&bucket, [(key, Some(value))])
     }
 
     fn set_many(&mut self, bucket: Resource<Bucket>, entries: Vec<(Vec<u8>, Vec<u8>)>) -> Answer<()> {
-        Ok(self.write(&bucket, entries.into_iter().map(|(key, value)| (key, Some(value)))))
+        self.write(&bucket, entries.into_iter().map(|(key, value)| (key, Some(value))))
     }
 
     fn delete(&mut self, bucket: Resource<Bucket>, key: Vec<u8>) -> Answer<()> {
-        Ok(self.write(&bucket, [(key, None)]))
+        self.write(&bucket, [(key, None)])
     }
 
     fn delete_many(&mut self, bucket: Resource<Bucket>, keys: Vec<Vec<u8>>) -> Answer<()> {
-        Ok(self.write(&bucket, keys.into_iter().map(|key| (key, None))))
+        self.write(&bucket, keys.into_iter().map(|key| (key, None)))
     }
 
     fn delete_range(&mut self, bucket: Resource<Bucket>, range: KeyRange) -> Answer<u64> {
         let call = self.call();
-        let deadline = call.started + std::time::Duration::from_millis(call.run.limits.timeout_ms.into());
+        let deadline = call.deadline();
         let go_on = || crate::clock::now() < deadline;
-        let (overlay, committed, quota) = parts(call, &bucket);
+        let (overlay, committed, quota) = parts(call, &bucket)?;
         let deleted = overlay.delete_range(committed, range.into(), quota, go_on);
         call.check_time()?;
         Ok(deleted.map_err(|refused| self.refuse(refused)))
     }
 
     fn exists(&mut self, bucket: Resource<Bucket>, key: Vec<u8>) -> Answer<bool> {
-        let (overlay, committed, _) = parts(self.call(), &bucket);
+        let (overlay, committed, _) = parts(self.call(), &bucket)?;
         Ok(Ok(overlay.get(committed, &key).is_some()))
     }
 
@@ -96,7 +97,7 @@ impl HostBucket for Guest {
     ) -> Answer<ScanPage> {
         let entries_max = (max_entries as usize).clamp(1, limits::SCAN_ENTRIES_MAX);
         let bytes_max = (max_bytes as usize).min(limits::SCAN_BYTES_MAX);
-        let (overlay, committed, _) = parts(self.call(), &bucket);
+        let (overlay, committed, _) = parts(self.call(), &bucket)?;
         let page = overlay.scan(committed, &range.into(), entries_max, bytes_max);
         let length = |bytes: &Bytes| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         Ok(Ok(ScanPage {
@@ -114,7 +115,7 @@ impl HostBucket for Guest {
     }
 
     fn increment(&mut self, bucket: Resource<Bucket>, key: Vec<u8>, delta: i64) -> Answer<i64> {
-        let (overlay, committed, quota) = parts(self.call(), &bucket);
+        let (overlay, committed, quota) = parts(self.call(), &bucket)?;
         let sum = overlay.increment(committed, key.into(), delta, quota);
         Ok(sum.map_err(|refused| self.refuse(refused)))
     }
@@ -129,46 +130,66 @@ impl Guest {
         &mut self,
         bucket: &Resource<Bucket>,
         writes: impl IntoIterator<Item = (Vec<u8>, Option<Vec<u8>>)>,
-    ) -> Result<(), Error> {
-        let (overlay, _, quota) = parts(self.call(), bucket);
-        for (key, value) in writes {
-            let written = overlay.write(key.into(), value.map(Bytes::from), quota);
+    ) -> Answer<()> {
+        let call = self.call();
+        let deadline = call.deadline();
+        let (overlay, committed, quota) = parts(call, bucket)?;
+        for (n, (key, value)) in writes.into_iter().enumerate() {
+            // What a write replaces may have to be read, and an epoch does not interrupt the host.
+            if n % 64 == 63 && deadline <= crate::clock::now() {
+                return Err(Stop::Timeout.into());
+            }
+            let written = overlay.write(committed, key.into(), value.map(Bytes::from), quota);
             if let Err(refused) = written {
-                return Err(self.refuse(refused));
+                return Ok(Err(self.refuse(refused)));
             }
         }
-        Ok(())
+        Ok(Ok(()))
     }
 
     fn refuse(&mut self, refused: Refused) -> Error {
-        let call = self.call();
-        match refused {
-            Refused::Quota => {
-                call.hit(format!(
-                    "state writes of this call are over `limits.state-write-bytes` = {}",
-                    call.quota.max
-                ));
-                Error::QuotaExceeded
-            }
-            Refused::KeyTooLarge => Error::Other(format!("a key is larger than {} bytes", limits::STATE_KEY_BYTES_MAX)),
-            Refused::ValueTooLarge => Error::Other(format!(
-                "a value is larger than {} bytes",
-                limits::STATE_VALUE_BYTES_MAX
-            )),
-            Refused::NotACounter => Error::Other("the value is not a counter: it is not 8 bytes long".into()),
-            Refused::Overflow => Error::Other("the counter would overflow".into()),
+        match refuse(self.call(), refused) {
+            None => Error::QuotaExceeded,
+            Some(why) => Error::Other(why),
         }
     }
 }
 
-fn parts<'a>(call: &'a mut Call, bucket: &Resource<Bucket>) -> (&'a mut Overlay, Committed<'a>, &'a mut Quota) {
+/// Says which quota refused a write; `None` for the quotas, otherwise what is wrong with the write.
+pub(super) fn refuse(call: &mut Call, refused: Refused) -> Option<String> {
+    Some(match refused {
+        Refused::Writes => {
+            let most = call.quota.max;
+            call.hit(format!(
+                "state writes of this call are over `limits.state-write-bytes` = {most}"
+            ));
+            return None;
+        }
+        Refused::State => {
+            let (number, most) = (call.run.task.number, call.quota.state_max);
+            call.hit(format!(
+                "state of task {number} would be over `limits.state-bytes` = {most}"
+            ));
+            return None;
+        }
+        Refused::KeyTooLarge => format!("a key is larger than {} bytes", limits::STATE_KEY_BYTES_MAX),
+        Refused::ValueTooLarge => format!("a value is larger than {} bytes", limits::STATE_VALUE_BYTES_MAX),
+        Refused::NotACounter => "the value is not a counter: it is not 8 bytes long".into(),
+        Refused::Overflow => "the counter would overflow".into(),
+    })
+}
+
+type Parts<'a> = (&'a mut Overlay, Committed<'a>, &'a mut Quota);
+
+fn parts<'a>(call: &'a mut Call, bucket: &Resource<Bucket>) -> Result<Parts<'a>, Stop> {
+    call.has_state()?;
     let position = bucket.rep() as usize;
     let committed = Committed {
         reader: call.reader.as_ref(),
         task: &call.run.task,
-        bucket: &call.run.buckets[position],
+        bucket: &call.run.buckets[position].rows,
     };
-    (&mut call.buckets[position], committed, &mut call.quota)
+    Ok((&mut call.buckets[position], committed, &mut call.quota))
 }
 
 impl From<KeyRange> for overlay::KeyRange {

@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use tidemill_broker::module::{
     Version,
-    run::{Input, Limits, OutputTopic, Processed, Run, StateReader, TaskKey},
+    run::{Input, Kind, Limits, OutputTopic, Processed, Run, StateReader, TaskKey},
 };
 use tidemill_protocol::{
     batch::{Batch, Builder, patch},
@@ -50,6 +50,11 @@ pub(super) fn component(name: &str) -> Vec<u8> {
 pub(super) struct Rows(Mutex<BTreeMap<(TaskKey, String, Vec<u8>), Bytes>>);
 
 impl Rows {
+    /// Number of rows, those that are not the guest's own included.
+    pub(super) fn len(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+
     /// Commits what a run wrote.
     pub(super) fn commit(&self, processed: &Processed) {
         let mut rows = self.0.lock().unwrap();
@@ -116,6 +121,7 @@ pub(super) fn input(topic: &str, from: i64, records: Records) -> Input {
         from,
         until: i64::MAX,
         give_up: Vec::new(),
+        has_more: false,
         records,
     }
 }
@@ -166,16 +172,20 @@ pub(super) struct Fixture {
 impl Fixture {
     /// Compiles a guest example.
     pub(super) fn new(name: &str) -> Self {
+        Self::of(&component(name))
+    }
+
+    /// Compiles a component.
+    pub(super) fn of(component: &[u8]) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let component = component(name);
-        compile::compile(&component, directory.path()).unwrap();
+        compile::compile(component, directory.path()).unwrap();
         let rows = Arc::new(Rows::default());
         let sandbox = Sandbox::new(directory.path(), Arc::clone(&rows) as Arc<dyn StateReader>).unwrap();
         let lanes = Lanes::start(2, Arc::new(sandbox)).unwrap();
         Self {
             lanes,
             rows,
-            digest: digest(&component),
+            digest: digest(component),
             _directory: directory,
         }
     }
@@ -202,7 +212,11 @@ impl Fixture {
             generation: 5,
             attempt: 1,
             now: 1_700_000_000_000,
+            is_fresh: false,
+            event_time: None,
+            state_bytes: 0,
             inputs: vec![input("wild", 0, records)],
+            kind: Kind::Records,
             outputs: Arc::new(
                 outputs
                     .iter()
@@ -219,7 +233,8 @@ impl Fixture {
                 timeout_ms: 200,
                 memory_bytes_max: 16 << 20,
                 output_bytes_max: 1 << 20,
-                state_bytes_max: 1 << 20,
+                state_write_bytes_max: 1 << 20,
+                state_bytes_max: 1 << 30,
                 log_lines_per_second: 50,
             },
         }

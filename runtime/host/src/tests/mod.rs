@@ -3,4 +3,7 @@
 mod components;
 mod faults;
 mod fixture;
+mod kept;
+mod lifecycle;
 mod state;
+mod timers;

@@ -1,5 +1,5 @@
 //! State of a task: read over what is committed, written in the outcome.
-use tidemill_broker::module::run::{Run, Verdict};
+use tidemill_broker::module::run::{Bucket, Run, Verdict};
 use tidemill_protocol::{
     batch::{Builder, Codec, patch},
     records::Records,
@@ -10,7 +10,11 @@ use super::fixture::{Fixture, batch, config, sent};
 fn sessionize(fixture: &Fixture, records: Records, from: i64) -> Run {
     let mut run = fixture.run_of(records);
     run.inputs[0].from = from;
-    run.buckets = std::sync::Arc::new(vec!["open".into()]);
+    run.buckets = std::sync::Arc::new(vec![Bucket {
+        name: "open".into(),
+        rows: "open".into(),
+        ttl: None,
+    }]);
     run.config = config(&[("output", "tame"), ("gap-ms", "10"), ("label", "event")]);
     run.limits.timeout_ms = 5_000;
     run
@@ -81,7 +85,7 @@ fn every_codec_is_opened() {
 fn writes_beyond_the_quota_are_refused_and_named() {
     let fixture = Fixture::new("sessionize");
     let mut run = sessionize(&fixture, batch(0, &[(Some("k"), r#"{"event":"x"}"#)]), 0);
-    run.limits.state_bytes_max = 10;
+    run.limits.state_write_bytes_max = 10;
     let processed = fixture.run(run);
     assert!(processed.verdict != Verdict::Ack && processed.state.is_empty());
     assert!(

@@ -11,7 +11,7 @@ use tidemill_broker::module::{
     Version,
     run::{Run, StateReader},
 };
-use tidemill_host::{Lanes, Sandbox};
+use tidemill_host::{Lanes, Revoke, RevokeReason, Sandbox};
 
 use super::{compiler::Compiler, event::Event, readers::Readers};
 
@@ -72,11 +72,45 @@ impl Modules {
         });
     }
 
-    /// Drops what is kept of a version that will not run again.
-    pub(super) fn unload(&self, version: &Version) {
+    /// Tells the instance of a task that left that it did.
+    pub(super) fn revoke(&self, version: Version, task: u32) {
         if let Some(lanes) = self.shared.lanes.get() {
-            lanes.cancel(version);
-            lanes.sandbox().forget(version);
+            lanes.revoke(self.revocation(version, Some(task), RevokeReason::Rebalance, || {}));
+        }
+    }
+
+    /// Drops what is kept of a version that will not run again, after its instances have been told.
+    pub(super) fn unload(&self, version: Version, is_paused: bool) {
+        let Some(lanes) = self.shared.lanes.get() else { return };
+        lanes.cancel(&version);
+        let reason = if is_paused {
+            RevokeReason::Pause
+        } else {
+            RevokeReason::Upgrade
+        };
+        let (sandbox, gone) = (Arc::clone(lanes.sandbox()), version.clone());
+        lanes.revoke(self.revocation(version, None, reason, move || sandbox.forget(&gone)));
+    }
+
+    /// What the instances log on their way is an event, like any outcome.
+    fn revocation(
+        &self,
+        version: Version,
+        task: Option<u32>,
+        reason: RevokeReason,
+        then: impl FnOnce() + Send + 'static,
+    ) -> Revoke {
+        let events = self.events.clone();
+        Revoke {
+            version,
+            task,
+            reason,
+            done: Box::new(move |told| {
+                then();
+                for processed in told {
+                    let _ = events.send(Event::Processed(Box::new(processed)));
+                }
+            }),
         }
     }
 

@@ -263,7 +263,12 @@ impl Turn {
                 }
                 Effect::Run(run) => self.modules.run(*run),
                 Effect::Load(version) => self.modules.load(version),
-                Effect::Unload(version) => self.modules.unload(&version),
+                Effect::Revoke(version, task) => self.modules.revoke(version, task),
+                Effect::Unload(version) => {
+                    let module = self.broker.state().modules.get(&version.module);
+                    let is_paused = module.is_some_and(|module| module.paused.is_some());
+                    self.modules.unload(version, is_paused);
+                }
                 Effect::Keep(digests) => self.modules.keep(digests),
                 Effect::Note(text) => tracing::info!("{text}"),
             }

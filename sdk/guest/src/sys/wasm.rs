@@ -1,8 +1,11 @@
 //! The component's imports.
-use super::{Columns, OutputColumns, Projection, SendError, StateError};
-use crate::bindings::tidemill::processor::{
-    config as settings, context, logging, metrics, producer, records, state,
-    types::{Failure, Header, Source},
+use super::{Columns, OutputColumns, Projection, SendError, StateError, TimerError};
+use crate::{
+    bindings::tidemill::processor::{
+        config as settings, context, logging, metrics, producer, records, state, timers,
+        types::{Failure, Header, Source},
+    },
+    state::{Entry, Page},
 };
 
 pub(crate) type Handle<'a> = &'a records::Batch;
@@ -46,6 +49,18 @@ pub(crate) fn now() -> i64 {
     context::now()
 }
 
+pub(crate) fn watermark() -> Option<i64> {
+    context::watermark()
+}
+
+pub(crate) fn timer_set(timer: &timers::Timer) -> Result<(), TimerError> {
+    timers::set(timer)
+}
+
+pub(crate) fn timer_cancel(clock: timers::Clock, name: &str, key: &[u8]) -> Result<bool, TimerError> {
+    timers::cancel(clock, name, key)
+}
+
 pub(crate) fn attempt() -> u32 {
     context::attempt()
 }
@@ -85,24 +100,46 @@ impl Bucket {
         self.0.increment(key, delta)
     }
 
-    pub(crate) fn scan(&self, start: &[u8], end: &[u8], max: u32) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StateError> {
-        let range = state::KeyRange {
-            start: start.to_vec(),
-            end: end.to_vec(),
-            reverse: false,
-        };
-        let page = self.0.scan(&range, max, u32::MAX)?;
+    pub(crate) fn get_many(&self, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, StateError> {
+        self.0.get_many(&owned(keys))
+    }
+
+    pub(crate) fn set_many(&self, entries: &[Entry]) -> Result<(), StateError> {
+        self.0.set_many(entries)
+    }
+
+    pub(crate) fn exists(&self, key: &[u8]) -> Result<bool, StateError> {
+        self.0.exists(key)
+    }
+
+    pub(crate) fn delete_range(&self, start: &[u8], end: &[u8]) -> Result<u64, StateError> {
+        self.0.delete_range(&range(start, end, false))
+    }
+
+    pub(crate) fn scan(&self, start: &[u8], end: &[u8], reverse: bool, max: u32) -> Result<Page, StateError> {
+        let page = self.0.scan(&range(start, end, reverse), max, u32::MAX)?;
         let mut data = page.data.as_slice();
         let mut take = |length: u32| {
             let (head, rest) = data.split_at(length as usize);
             data = rest;
             head.to_vec()
         };
-        Ok(page
-            .key_lengths
-            .iter()
-            .zip(&page.value_lengths)
-            .map(|(k, v)| (take(*k), take(*v)))
-            .collect())
+        let lengths = page.key_lengths.iter().zip(&page.value_lengths);
+        Ok(Page {
+            entries: lengths.map(|(k, v)| (take(*k), take(*v))).collect(),
+            next: page.next,
+        })
     }
+}
+
+fn range(start: &[u8], end: &[u8], reverse: bool) -> state::KeyRange {
+    state::KeyRange {
+        start: start.to_vec(),
+        end: end.to_vec(),
+        reverse,
+    }
+}
+
+fn owned(keys: &[&[u8]]) -> Vec<Vec<u8>> {
+    keys.iter().map(|key| key.to_vec()).collect()
 }

@@ -9,7 +9,11 @@ use crate::{
     batch,
     effect::LogId,
     entry::{Command, Entry, NewTopic},
-    module::change::{Deploy, Progress, Totals},
+    module::{
+        EventTimes,
+        change::{Deploy, Progress, Totals},
+        run::Due,
+    },
     state,
 };
 
@@ -81,6 +85,10 @@ fn ready() -> (Log, Commit) {
         }],
         outputs: vec![(LogId(1), batch::build(&[(b"k".to_vec(), Some(b"v".to_vec()))], 7))],
         state: vec![("s".into(), Bytes::from_static(b"k"), Some(Bytes::from_static(b"v")))],
+        state_growth: 34,
+        event_time: None,
+        due: None,
+        firing: None,
         totals: Totals {
             records_in: 5,
             records_out: 1,
@@ -104,6 +112,54 @@ fn a_commit_is_one_entry_and_cannot_be_repeated() {
     let (outcome, changes) = log.module(Change::Commit(commit));
     assert_eq!(outcome, Outcome::Refused(Refused::Moved(IN, 0)));
     assert_eq!((changes.appends.len(), log.0), (0, before));
+}
+
+#[test]
+fn timers_fire_once() {
+    let (mut log, commit) = ready();
+    let due = Due {
+        event_time: Some(9),
+        wall_clock: None,
+    };
+    let firing = Commit {
+        inputs: vec![],
+        firing: Some(0),
+        due: Some(due),
+        event_time: Some(EventTimes {
+            watermark: Some(7),
+            latest: [(IN, 8)].into(),
+        }),
+        ..commit
+    };
+    let (outcome, changes) = log.module(Change::Commit(firing.clone()));
+    assert_eq!((outcome, changes.appends.len()), (Outcome::Done, 1));
+    let before = log.0.clone();
+    let task = before.modules.task("m", 0).unwrap();
+    assert_eq!((task.due, task.firings, task.state_bytes), (due, 1, 34));
+    assert_eq!((task.event_time.watermark, task.event_time.latest[&IN]), (Some(7), 8));
+    let (outcome, changes) = log.module(Change::Commit(firing.clone()));
+    assert_eq!(outcome, Outcome::Refused(Refused::Fenced));
+    assert_eq!((changes.appends.len(), &log.0), (0, &before));
+
+    let back = EventTimes {
+        watermark: Some(3),
+        latest: [(IN, 4)].into(),
+    };
+    let later = Commit {
+        firing: Some(1),
+        event_time: Some(back),
+        due: None,
+        state_growth: -34,
+        ..firing
+    };
+    assert_eq!(log.module(Change::Commit(later)).0, Outcome::Done);
+    let task = log.0.modules.task("m", 0).unwrap();
+    assert_eq!((task.due, task.firings, task.state_bytes), (due, 2, 0));
+    assert_eq!(
+        (task.event_time.watermark, task.event_time.latest[&IN]),
+        (Some(7), 8),
+        "it never goes back"
+    );
 }
 
 #[test]
