@@ -6,7 +6,10 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use tidemill_broker::effect::{LogRead, Table};
+use tidemill_broker::{
+    effect::{LogRead, Table},
+    module::timer_row,
+};
 use tidemill_protocol::batch::batches;
 
 use crate::{Script, world::World};
@@ -14,7 +17,11 @@ use crate::{Script, world::World};
 const PARTITIONS: i32 = 2;
 
 /// Values that the guest fails on by themselves; see `guest.rs`.
-const KINDS: [&str; 8] = ["a", "b", "c", "trap", "marked", "slow", "poison", "dead"];
+const KINDS: [&str; 10] = [
+    "a", "b", "c", "alarm@", "timer@", "trap", "marked", "slow", "poison", "dead",
+];
+/// How many of them are good.
+const GOOD: usize = 5;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -65,7 +72,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 fn deploy(members: usize, version: usize) -> String {
     let retry = r#""retry":{"initial":"1ms","max":"10ms","max-attempts":1000},"batch":{"max-records":5}"#;
-    format!("deploy m in=in out=out dlq=dlq members={members} version={version} more='{retry}'")
+    format!("deploy m in=in out=out dlq=dlq late=0 idle=100 members={members} version={version} more='{retry}'")
 }
 
 /// The steps as commands of a script; what cannot be done at the moment is left out.
@@ -106,6 +113,11 @@ fn command(world: &World, step: &Step, count: &mut usize) -> Option<String> {
         Step::Rollback => "rollback m".into(),
         Step::CannotLoad => "loaded m error=no".into(),
     })
+}
+
+/// deployment, task, length of the bucket, bucket
+fn is_of_timer(row: &[u8]) -> bool {
+    row[8 + 4 + 1..].starts_with(timer_row::ROWS.as_bytes())
 }
 
 struct Tester {
@@ -159,7 +171,9 @@ impl Tester {
             self.exec(line);
         }
         for _ in 0..300 {
-            if self.lag() == 0 {
+            let timers = self.script.0.store.rows.keys();
+            let mut timers = timers.filter(|(table, row)| *table == Table::ModuleState && is_of_timer(row));
+            if self.lag() == 0 && timers.next().is_none() {
                 return;
             }
             self.exec("loaded m");
@@ -190,8 +204,21 @@ impl Tester {
         for partition in 0..PARTITIONS {
             let (input, output) = (self.values("in", partition), self.values("out", partition));
             let dead = self.values("dlq", partition);
-            let kept: Vec<_> = input.iter().filter(|value| !dead.contains(value)).cloned().collect();
-            assert_eq!(output, kept, "outputs of partition {partition}");
+            // A timer is an output when it fires, which may be later.
+            let in_place = |values: &[String]| -> Vec<String> {
+                let values = values
+                    .iter()
+                    .filter(|value| !dead.contains(value) && !value.contains('@'));
+                values.cloned().collect()
+            };
+            assert_eq!(in_place(&output), in_place(&input), "outputs of partition {partition}");
+            for timer in input
+                .iter()
+                .filter(|value| value.contains('@') && !dead.contains(value))
+            {
+                let fired = output.iter().filter(|value| *value == timer).count();
+                assert_eq!(fired, 1, "{timer} of partition {partition} fires once");
+            }
             assert_eq!(
                 input.len(),
                 output.len() + dead.len(),
@@ -200,7 +227,7 @@ impl Tester {
             for value in &output {
                 assert_eq!(counts.get(value).map(String::as_str), Some("1"), "count of {value}");
             }
-            let good = |value: &&String| !KINDS[3..].iter().any(|kind| value.starts_with(kind));
+            let good = |value: &&String| !KINDS[GOOD..].iter().any(|kind| value.starts_with(kind));
             assert!(output.iter().all(|value| good(&value)));
             outputs += output.len();
         }
