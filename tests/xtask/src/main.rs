@@ -1,9 +1,10 @@
 //! The project's chores: `cargo xtask --help`. Each installs what it needs from cargo, rustup or pip, into the toolchain or
 //! `target/`, and never needs root.
 //!
-//! It depends on nothing of the project, so that it starts in a second on a fresh machine.
+//! It depends on nothing of the project, so that it starts in seconds on a fresh machine.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod bench;
 mod languages;
 mod run;
 
@@ -46,8 +47,8 @@ enum Chore {
     },
     /// The crash sweep in its long form: every cut, many seeds.
     Sweep,
-    /// The storage and host benches, as ratios in one run.
-    Bench,
+    /// Tidemill, its peers and the limits of the machine side by side; the table goes to docs/performance.md.
+    Bench(bench::Options),
     /// Coverage-guided fuzzing of the wire decoders (installs cargo-fuzz into target/, needs the nightly toolchain).
     Fuzz {
         /// frame, request or batch.
@@ -68,7 +69,7 @@ fn main() -> ExitCode {
         Chore::Languages => languages::languages(),
         Chore::Kill { rounds } => run::kill(rounds),
         Chore::Sweep => run::sweep(),
-        Chore::Bench => run::bench(),
+        Chore::Bench(options) => bench::bench(&options),
         Chore::Fuzz { target, seconds } => run::fuzz(&target, seconds),
         Chore::Deny => run::deny(),
     };

@@ -31,7 +31,7 @@ fn sh(program: &str, args: &[&str], env: &[(&str, &str)]) -> Done {
         .ok_or_else(|| format!("`{program} {}` failed", args.join(" ")))
 }
 
-fn cargo(args: &[&str]) -> Done {
+pub(crate) fn cargo(args: &[&str]) -> Done {
     sh("cargo", args, &[])
 }
 
@@ -121,12 +121,6 @@ pub(crate) fn sweep() -> Done {
         "--nocapture",
     ];
     sh("cargo", &words, &[("TIDEMILL_SWEEP", "long")])
-}
-
-pub(crate) fn bench() -> Done {
-    guests()?;
-    cargo(&["bench", "--package", "tidemill-storage", "--locked"])?;
-    cargo(&["bench", "--package", "tidemill-host", "--locked"])
 }
 
 /// Installs a cargo tool from the registry into `target/tools` and runs it from there.
