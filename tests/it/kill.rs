@@ -17,11 +17,11 @@ use crate::{
     modules::deploy,
 };
 
-const PARTITIONS: i32 = 3;
+pub const PARTITIONS: i32 = 3;
 const KEYS: u64 = 12;
 const MINUTE: i64 = 60_000;
 
-async fn client(daemon: &Daemon) -> Client {
+pub async fn client(daemon: &Daemon) -> Client {
     Client::builder()
         .bootstrap(&daemon.address())
         .ca_file(daemon.ca_file())
@@ -42,7 +42,7 @@ fn time(n: u64) -> i64 {
 
 /// A session, as sessionize sends it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-struct Session {
+pub struct Session {
     key: String,
     start: i64,
     end: i64,
@@ -51,7 +51,7 @@ struct Session {
 }
 
 /// Every session that must have been sent once a tombstone has closed the last one of each key.
-fn fold(records: &[(String, i64, String)]) -> Vec<Session> {
+pub fn fold(records: &[(String, i64, String)]) -> Vec<Session> {
     let mut open: BTreeMap<&str, Session> = BTreeMap::new();
     let mut closed = Vec::new();
     for (key, at, event) in records {
@@ -78,15 +78,15 @@ fn fold(records: &[(String, i64, String)]) -> Vec<Session> {
     closed
 }
 
-fn rounds() -> u32 {
+pub fn rounds() -> u32 {
     std::env::var("TIDEMILL_KILL_ROUNDS").map_or(5, |text| text.parse().expect("a number of rounds"))
 }
 
 /// Small, and enough: the moments of the kills, from a seed that the failure prints.
-struct Random(u64);
+pub struct Random(pub u64);
 
 impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
+    pub fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -128,8 +128,25 @@ async fn kill_nine_at_random_moments_loses_and_repeats_nothing() {
         .expect("the writer ends")
         .unwrap();
 
+    let expected = holds(&daemon, sent).await;
+
+    // The consumer that was there all the time has seen every output, and offsets without a hole.
+    let deadline = Instant::now() + PATIENCE;
+    while read.lock().unwrap().len() < expected.len() && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    reader.abort();
+    let read = read.lock().unwrap();
+    let mut seen: Vec<Session> = read.values().cloned().collect();
+    seen.sort();
+    assert_eq!(seen, expected);
+    eprintln!("  {} records, {} sessions, {} kills", sent, expected.len(), rounds());
+}
+
+/// Every acknowledged record is in the log once, and outputs are the fold of the inputs; which they must be.
+pub async fn holds(daemon: &Daemon, sent: u64) -> Vec<Session> {
     // The log holds every acknowledged record once.
-    let log = read_all(&daemon, "clicks").await;
+    let log = read_all(daemon, "clicks").await;
     let values: Vec<&String> = log.iter().filter_map(|(_, _, value)| value.as_ref()).collect();
     let distinct: BTreeSet<&String> = values.iter().copied().collect();
     assert_eq!(values.len(), distinct.len(), "a record is in the log twice");
@@ -151,7 +168,7 @@ async fn kill_nine_at_random_moments_loses_and_repeats_nothing() {
     let expected = fold(&inputs);
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let sessions = read_all(&daemon, "sessions").await;
+        let sessions = read_all(daemon, "sessions").await;
         let mut found: Vec<Session> = sessions
             .iter()
             .map(|(_, _, v)| serde_json::from_str(v.as_ref().unwrap()).unwrap())
@@ -167,22 +184,11 @@ async fn kill_nine_at_random_moments_loses_and_repeats_nothing() {
             expected.len()
         );
     }
-
-    // The consumer that was there all the time has seen every output, and offsets without a hole.
-    let deadline = Instant::now() + PATIENCE;
-    while read.lock().unwrap().len() < expected.len() && Instant::now() < deadline {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    reader.abort();
-    let read = read.lock().unwrap();
-    let mut seen: Vec<Session> = read.values().cloned().collect();
-    seen.sort();
-    assert_eq!(seen, expected);
-    eprintln!("  {} records, {} sessions, {} kills", sent, expected.len(), rounds());
+    expected
 }
 
 /// Produces numbered records until told to stop, then a tombstone for each key; how many were acknowledged: all of them.
-async fn write(client: Client, stop: Arc<AtomicBool>) -> u64 {
+pub async fn write(client: Client, stop: Arc<AtomicBool>) -> u64 {
     let config = ProducerConfig {
         delivery_timeout: Duration::from_secs(600),
         ..ProducerConfig::default()
@@ -238,7 +244,7 @@ async fn follow(client: Client, read: Arc<Mutex<BTreeMap<(i32, i64), Session>>>)
 }
 
 /// (key, timestamp, value) of everything in a topic now, in order within each partition.
-async fn read_all(daemon: &Daemon, topic: &str) -> Vec<(String, i64, Option<String>)> {
+pub async fn read_all(daemon: &Daemon, topic: &str) -> Vec<(String, i64, Option<String>)> {
     let client = client(daemon).await;
     let config = ConsumerConfig {
         auto_offset_reset: OffsetReset::Earliest,

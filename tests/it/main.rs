@@ -17,3 +17,4 @@ mod member;
 mod modules;
 mod reading;
 mod tidy;
+mod versions;

@@ -24,6 +24,12 @@ fn example(name: &str) -> PathBuf {
 
 /// Deploys an example with its manifest changed, and waits until it runs.
 pub fn deploy(daemon: &Daemon, name: &str, change: impl Fn(&mut toml::Table)) {
+    let path = prepare(daemon, name, change);
+    daemon.run(&["module", "deploy", path.to_str().unwrap()]);
+}
+
+/// Writes an example's manifest, changed, to where it can be deployed from.
+pub fn prepare(daemon: &Daemon, name: &str, change: impl Fn(&mut toml::Table)) -> PathBuf {
     let folder = example(name);
     let mut manifest: toml::Table = fs::read_to_string(folder.join("module.toml")).unwrap().parse().unwrap();
     let component = folder.join(manifest["module"]["component"].as_str().unwrap());
@@ -36,7 +42,7 @@ pub fn deploy(daemon: &Daemon, name: &str, change: impl Fn(&mut toml::Table)) {
         .scratch()
         .join(format!("{}.toml", manifest["module"]["name"].as_str().unwrap()));
     fs::write(&path, manifest.to_string()).unwrap();
-    daemon.run(&["module", "deploy", path.to_str().unwrap()]);
+    path
 }
 
 pub fn status(daemon: &Daemon, module: &str) -> Value {
@@ -50,12 +56,12 @@ pub fn until_caught_up(daemon: &Daemon, module: &str, records: u64) {
     });
 }
 
-fn consume(daemon: &Daemon, topic: &str) -> Vec<Value> {
+pub fn consume(daemon: &Daemon, topic: &str) -> Vec<Value> {
     let text = daemon.run(&["consume", topic, "--from", "earliest", "--until-end", "--json"]);
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-fn create(daemon: &Daemon, topics: &[&str], partitions: i32) {
+pub fn create(daemon: &Daemon, topics: &[&str], partitions: i32) {
     for topic in topics {
         daemon.run(&["topic", "create", topic, "--partitions", &partitions.to_string()]);
     }
