@@ -1,7 +1,10 @@
 //! Modules that are not written in Rust, built with their own language's tools by `cargo xtask languages`, in the real daemon.
 //!
 //! Where node or python is missing nothing was built: the tests then say SKIPPED and pass, and the chore says so too.
-use std::{path::PathBuf, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use crate::{
     daemon::{Daemon, until},
@@ -32,7 +35,7 @@ fn patient() -> Daemon {
     Daemon::with(&[("MODULES_COMPILE_TIMEOUT", "10min")])
 }
 
-fn deploy_built(daemon: &Daemon, example: &str, component: &PathBuf) {
+fn deploy_built(daemon: &Daemon, example: &str, component: &Path) {
     let started = Instant::now();
     deploy(daemon, example, |manifest| {
         let module = manifest["module"].as_table_mut().unwrap();
