@@ -2,8 +2,7 @@
 
 use bytes::Bytes;
 use tidemill_protocol::api::init_producer_id::InitProducerIdRequest;
-use tidemill_protocol::batch::{Builder, Codec, Producer, RecordHeader, add_sequence};
-use tidemill_protocol::records::Records;
+use tidemill_protocol::batch::{Batch, BatchError, Builder, Codec, Producer, RecordHeader, add_sequence};
 
 use crate::client::Inner;
 use crate::error::{Error, Result, check};
@@ -33,40 +32,44 @@ impl Identity {
     }
 }
 
-/// A batch's bytes, kept for sending them again unchanged.
-#[derive(Debug)]
-pub(crate) struct Encoded {
-    pub(crate) records: Records,
+/// Adds a record to a batch. Its bytes are copied; nothing else of it is kept.
+pub(crate) fn append(builder: &mut Builder, record: &Record) {
+    let headers = record.headers.iter().map(|header| RecordHeader {
+        key: header.key.as_bytes(),
+        value: header.value.as_ref().map(Bytes::as_ref),
+    });
+    builder.append(
+        record.timestamp.unwrap_or(-1),
+        record.key.as_deref(),
+        record.value.as_deref(),
+        headers,
+    );
 }
 
-/// Encodes a batch, numbered if a sequence is given.
-pub(crate) fn encode(records: &[Record], sequence: Option<(Identity, i32)>, codec: Codec) -> Result<Encoded> {
-    let mut builder = Builder::new();
-    if let Some((identity, base_sequence)) = sequence {
-        builder.producer(Producer {
-            id: identity.id,
-            epoch: identity.epoch,
-            base_sequence,
-        });
+/// Ends a batch, numbered if a sequence is given.
+pub(crate) fn seal(mut builder: Builder, sequence: Option<(Identity, i32)>, codec: Codec) -> Result<Bytes> {
+    if let Some(sequence) = sequence {
+        builder.producer(producer(sequence));
     }
-    for record in records {
-        let headers = record.headers.iter().map(|header| RecordHeader {
-            key: header.key.as_bytes(),
-            value: header.value.as_ref().map(Bytes::as_ref),
-        });
-        builder.append(
-            record.timestamp.unwrap_or(-1),
-            record.key.as_deref(),
-            record.value.as_deref(),
-            headers,
-        );
+    builder.finish_compressed(codec).map_err(unusable)
+}
+
+/// The same batch under another number.
+pub(crate) fn renumber(batch: Bytes, sequence: (Identity, i32)) -> Result<Bytes> {
+    let batch = Batch::parse(batch).map_err(unusable)?;
+    Ok(batch.with_producer(producer(sequence)).into_bytes())
+}
+
+fn producer((identity, base_sequence): (Identity, i32)) -> Producer {
+    Producer {
+        id: identity.id,
+        epoch: identity.epoch,
+        base_sequence,
     }
-    let bytes = builder
-        .finish_compressed(codec)
-        .map_err(|e| Error::InvalidArgument(format!("a batch: {e}")))?;
-    Ok(Encoded {
-        records: Records::from(bytes),
-    })
+}
+
+fn unusable(error: BatchError) -> Error {
+    Error::InvalidArgument(format!("a batch: {error}"))
 }
 
 /// The sequence behind `records` records from `sequence` on; numbers wrap from 2^31-1 to 0.
@@ -77,7 +80,7 @@ pub(crate) fn sequence_after(sequence: i32, records: usize) -> i32 {
 
 #[cfg(test)]
 mod tests {
-    use tidemill_protocol::batch::batches;
+    use tidemill_protocol::batch::HEADER_BYTES;
 
     use super::*;
 
@@ -94,12 +97,11 @@ mod tests {
             })
             .collect();
         for codec in [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
+            let mut builder = Builder::new();
+            records.iter().for_each(|record| append(&mut builder, record));
             let identity = Identity { id: 7, epoch: 1 };
-            let encoded = encode(&records, Some((identity, 40)), codec).expect("it encodes");
-            let batch = batches(&encoded.records)
-                .next()
-                .expect("one batch")
-                .expect("a whole one");
+            let sealed = seal(builder, Some((identity, 40)), codec).expect("it encodes");
+            let batch = Batch::parse(sealed).expect("a whole one");
             assert_eq!((batch.header().producer_id, batch.header().base_sequence), (7, 40));
             let payload = batch.payload(1 << 20).expect("it decompresses");
             let back: Vec<_> = payload
@@ -110,6 +112,19 @@ mod tests {
             assert_eq!(back[42].key, Some(b"k42".as_slice()));
             assert_eq!(back[42].headers.len(), 2);
         }
+    }
+
+    #[test]
+    fn a_batch_under_another_number_has_the_same_records() {
+        let sealed = |identity, sequence| {
+            let mut builder = Builder::new();
+            append(&mut builder, &Record::to("t").value("v").timestamp(5));
+            seal(builder, Some((identity, sequence)), Codec::None).expect("it encodes")
+        };
+        let (first, second) = (Identity { id: 7, epoch: 1 }, Identity { id: 9, epoch: 0 });
+        let again = renumber(sealed(first, 40), (second, 0)).expect("it is a batch");
+        assert_eq!(again, sealed(second, 0));
+        assert!(HEADER_BYTES < again.len());
     }
 
     #[test]

@@ -25,6 +25,7 @@ use tokio::time::Instant;
 
 pub use self::config::{Acks, ProducerConfig};
 pub use self::delivery::Delivery;
+use self::delivery::Placed;
 use self::encode::Identity;
 use self::queue::{Pushed, Queue, Queued};
 use crate::client::{AutoCreate, Inner};
@@ -33,7 +34,7 @@ use crate::error::{Error, Result};
 use crate::limits::PRODUCE_STREAMS_MAX;
 use crate::metadata::Topic;
 use crate::partitioner::Partitioner;
-use crate::record::{Record, RecordMetadata};
+use crate::record::Record;
 
 /// Appends records to topics. Share it by reference or in an `Arc`; one is enough for a program.
 ///
@@ -82,12 +83,19 @@ struct State {
 
 enum TopicState {
     /// Its partitions are being asked for; records wait in order, and the mark rises when they are distributed.
-    Resolving(VecDeque<Queued>, watch::Sender<bool>),
+    Resolving(VecDeque<Unplaced>, watch::Sender<bool>),
     Known(Partitions),
+}
+
+/// A record that has no place yet, and whoever is told of it.
+struct Unplaced {
+    queued: Queued,
+    reply: oneshot::Sender<Result<Placed>>,
 }
 
 /// The queues of a topic's partitions, made when first used.
 struct Partitions {
+    topic: Arc<str>,
     count: i32,
     queues: BTreeMap<i32, Arc<Queue>>,
 }
@@ -195,38 +203,57 @@ impl Shared {
             return Delivery::failed(Error::Closed);
         }
         record.timestamp.get_or_insert_with(clock::now_ms);
-        let (reply, answer) = oneshot::channel();
-        let mut state = self.state();
-        let topic = record.topic.clone();
         let queued = Queued {
             record,
             bytes,
-            since: Instant::now(),
+            since: None,
             room,
-            reply,
         };
-        match state.topics.get_mut(&topic) {
-            Some(TopicState::Resolving(waiting, _)) => waiting.push_back(queued),
-            Some(TopicState::Known(_)) => self.place(&mut state, &topic, queued),
-            None => {
-                let waiting = TopicState::Resolving(VecDeque::from([queued]), watch::Sender::new(false));
-                state.topics.insert(topic.clone(), waiting);
-                tokio::spawn(self.clone().resolve(topic));
-            }
-        }
-        Delivery::waiting(answer)
-    }
-
-    /// Puts a record of a known topic into the queue of its partition.
-    fn place(self: &Arc<Self>, state: &mut State, topic: &str, queued: Queued) {
+        let mut state = self.state();
         let State {
             topics,
             partitioner,
             senders,
-        } = state;
-        let Some(TopicState::Known(partitions)) = topics.get_mut(topic) else {
-            return;
+        } = &mut *state;
+        let resolving = match topics.get_mut(&queued.record.topic) {
+            Some(TopicState::Known(partitions)) => {
+                return match self.place(partitions, partitioner.as_mut(), senders, queued) {
+                    Ok(placed) => Delivery::placed(placed),
+                    Err(error) => Delivery::failed(error),
+                };
+            }
+            Some(TopicState::Resolving(waiting, _)) => Some(waiting),
+            None => None,
         };
+        let topic = queued.record.topic.clone();
+        let (reply, place) = oneshot::channel();
+        let unplaced = Unplaced {
+            queued: Queued {
+                since: Some(Instant::now()),
+                ..queued
+            },
+            reply,
+        };
+        match resolving {
+            Some(waiting) => waiting.push_back(unplaced),
+            None => {
+                let waiting = TopicState::Resolving(VecDeque::from([unplaced]), watch::Sender::new(false));
+                topics.insert(topic.clone(), waiting);
+                tokio::spawn(self.clone().resolve(topic));
+            }
+        }
+        Delivery::resolving(place)
+    }
+
+    /// Puts a record of a known topic into the queue of its partition.
+    fn place(
+        self: &Arc<Self>,
+        partitions: &mut Partitions,
+        partitioner: &mut dyn Partitioner,
+        senders: &mut usize,
+        queued: Queued,
+    ) -> Result<Placed> {
+        let topic = &partitions.topic;
         let is_free = queued.record.partition.is_none() && queued.record.key.is_none();
         let partition = queued
             .record
@@ -234,19 +261,20 @@ impl Shared {
             .unwrap_or_else(|| partitioner.partition(&queued.record, partitions.count));
         if !(0..partitions.count).contains(&partition) {
             let reason = format!("{topic} has no partition {partition}, it has {}", partitions.count);
-            let _ = queued.reply.send(Err(Error::InvalidArgument(reason)));
-            return;
+            return Err(Error::InvalidArgument(reason));
         }
         let queue = partitions.queues.entry(partition).or_insert_with(|| {
-            let queue = Arc::new(Queue::new());
+            let queue = Arc::new(Queue::new(topic.clone(), partition));
             let slot = *senders % PRODUCE_STREAMS_MAX;
             *senders += 1;
-            sender::spawn(self.clone(), queue.clone(), topic.to_owned(), partition, slot);
+            sender::spawn(self.clone(), queue.clone(), topic.to_string(), partition, slot);
             queue
         });
-        if queue.push(queued, self.config.batch_bytes_max) == Pushed::IntoNext && is_free {
+        let (pushed, placed) = queue.push(queued, self.config.batch_bytes_max);
+        if pushed == Pushed::IntoNext && is_free {
             partitioner.batch_full(topic, partition);
         }
+        Ok(placed)
     }
 
     /// Asks for a topic's partitions and distributes the records that wait for them.
@@ -269,23 +297,26 @@ impl Shared {
             Ok(found) => self.distribute(&mut state, &found, waiting),
             Err(error) => {
                 self.note_failure(&error);
-                for queued in waiting {
-                    let _ = queued.reply.send(Err(error.clone()));
+                for unplaced in waiting {
+                    // Whoever dropped the delivery does not want to know.
+                    let _ = unplaced.reply.send(Err(error.clone()));
                 }
             }
         }
         distributed.send_replace(true);
     }
 
-    fn distribute(self: &Arc<Self>, state: &mut State, found: &Topic, waiting: VecDeque<Queued>) {
-        let partitions = Partitions {
+    fn distribute(self: &Arc<Self>, state: &mut State, found: &Topic, waiting: VecDeque<Unplaced>) {
+        let mut partitions = Partitions {
+            topic: found.name.as_str().into(),
             count: found.partition_count(),
             queues: BTreeMap::new(),
         };
-        state.topics.insert(found.name.clone(), TopicState::Known(partitions));
-        for queued in waiting {
-            self.place(state, &found.name, queued);
+        for Unplaced { queued, reply } in waiting {
+            let placed = self.place(&mut partitions, state.partitioner.as_mut(), &mut state.senders, queued);
+            let _ = reply.send(placed);
         }
+        state.topics.insert(found.name.clone(), TopicState::Known(partitions));
     }
 
     /// A later look at the topic showed this many partitions; there can only be more.
@@ -357,6 +388,3 @@ impl std::fmt::Debug for Producer {
             .finish_non_exhaustive()
     }
 }
-
-/// Type of the answers to come.
-type Answer = oneshot::Receiver<Result<RecordMetadata>>;

@@ -9,14 +9,18 @@
 //! `settled` mark is acknowledged or failed. A flush waits for the mark to reach the count it saw.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot, watch};
+use bytes::Bytes;
+use tidemill_protocol::batch::{Builder, Codec};
+use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 
+use super::delivery::{Completion, Placed, Stored};
+use super::encode::{self, Identity};
 use crate::error::{Error, Result};
-use crate::record::{Record, RecordMetadata};
+use crate::record::Record;
 
 /// Records of one batch at most, so that offsets and sequences within it stay small.
 const BATCH_RECORDS_MAX: usize = 1 << 20;
@@ -25,70 +29,117 @@ const BATCH_RECORDS_MAX: usize = 1 << 20;
 pub(crate) struct Queued {
     pub(crate) record: Record,
     pub(crate) bytes: usize,
-    pub(crate) since: Instant,
+    /// Since when it waits, if it waited for anything but its batch.
+    pub(crate) since: Option<Instant>,
     /// Its share of the buffer, given back when it is acknowledged or failed.
     pub(crate) room: OwnedSemaphorePermit,
-    pub(crate) reply: oneshot::Sender<Result<RecordMetadata>>,
 }
 
-/// Records that are sent, acknowledged and failed together.
+/// Records that are sent, acknowledged and failed together. They are encoded as they come: what is kept of a record is its bytes.
 pub(crate) struct Batch {
     pub(crate) start: u64,
     pub(crate) since: Instant,
-    pub(crate) bytes: usize,
-    pub(crate) records: Vec<Record>,
     /// How often it was written to a stream.
     pub(crate) attempts: u32,
-    /// Its bytes and sequence, once encoded under the sender's current identity.
-    pub(crate) encoded: Option<super::encode::Encoded>,
-    replies: Vec<oneshot::Sender<Result<RecordMetadata>>>,
+    bytes: usize,
+    count: usize,
+    content: Content,
+    completion: Completion,
     room: OwnedSemaphorePermit,
 }
 
+/// A batch's bytes.
+enum Content {
+    /// Not sent yet; more may come.
+    Open(Builder),
+    /// As they were sent, and will be sent again.
+    Sealed {
+        bytes: Bytes,
+        /// Whether its number still holds; a batch without one has none to lose.
+        is_numbered: bool,
+    },
+}
+
 impl Batch {
-    fn open(start: u64, first: Queued) -> Batch {
+    fn open(start: u64, since: Instant, room: OwnedSemaphorePermit, completion: Completion) -> Batch {
         Batch {
             start,
-            since: first.since,
-            bytes: first.bytes,
-            records: vec![first.record],
+            since,
+            bytes: 0,
+            count: 0,
             attempts: 0,
-            encoded: None,
-            replies: vec![first.reply],
-            room: first.room,
+            content: Content::Open(Builder::new()),
+            completion,
+            room,
         }
     }
 
     fn fits(&self, queued: &Queued, batch_bytes_max: usize) -> bool {
-        self.bytes + queued.bytes <= batch_bytes_max && self.records.len() < BATCH_RECORDS_MAX
+        self.bytes + queued.bytes <= batch_bytes_max && self.count < BATCH_RECORDS_MAX
     }
 
-    fn push(&mut self, queued: Queued) {
-        self.bytes += queued.bytes;
-        self.records.push(queued.record);
-        self.replies.push(queued.reply);
-        self.room.merge(queued.room);
+    fn push(&mut self, record: &Record, bytes: usize) -> Placed {
+        let Content::Open(builder) = &mut self.content else {
+            unreachable!("batches are sealed after they have left the queue");
+        };
+        encode::append(builder, record);
+        let index = self.count;
+        self.bytes += bytes;
+        self.count += 1;
+        self.completion.place(index, record.timestamp.unwrap_or(-1))
     }
 
-    /// Tells each record where it is: at `base_offset` and on, when that is known.
-    pub(crate) fn succeed(self, partition: i32, base_offset: Option<i64>, append_time: Option<i64>) {
-        for ((record, reply), index) in self.records.into_iter().zip(self.replies).zip(0..) {
-            let metadata = RecordMetadata {
-                topic: record.topic,
-                partition,
-                offset: base_offset.map(|base| base + index),
-                timestamp: append_time.or(record.timestamp).unwrap_or(-1),
-            };
-            // Whoever dropped the delivery does not want to know.
-            let _ = reply.send(Ok(metadata));
+    /// Records.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Whether it has bytes, and a number if it needs one.
+    pub(crate) fn is_sealed(&self) -> bool {
+        matches!(self.content, Content::Sealed { is_numbered: true, .. })
+    }
+
+    /// Its bytes, once it is sealed.
+    pub(crate) fn sealed(&self) -> Option<Bytes> {
+        match &self.content {
+            Content::Sealed {
+                bytes,
+                is_numbered: true,
+            } => Some(bytes.clone()),
+            _ => None,
         }
+    }
+
+    /// Ends it under this number, or gives it a new one.
+    pub(crate) fn seal(&mut self, sequence: Option<(Identity, i32)>, codec: Codec) -> Result<Bytes> {
+        let content = std::mem::replace(&mut self.content, Content::Open(Builder::new()));
+        let bytes = match (content, sequence) {
+            (Content::Open(builder), sequence) => encode::seal(builder, sequence, codec)?,
+            (Content::Sealed { bytes, .. }, Some(sequence)) => encode::renumber(bytes, sequence)?,
+            (Content::Sealed { bytes, .. }, None) => bytes,
+        };
+        self.content = Content::Sealed {
+            bytes: bytes.clone(),
+            is_numbered: true,
+        };
+        Ok(bytes)
+    }
+
+    /// Its number no longer holds.
+    pub(crate) fn unnumber(&mut self) {
+        if let Content::Sealed { is_numbered, .. } = &mut self.content {
+            *is_numbered = false;
+        }
+    }
+
+    /// Tells whoever waits for a record of it where they are.
+    pub(crate) fn succeed(self, stored: Stored) {
+        self.completion.tell(Ok(stored));
     }
 
     /// Fails each record alike.
     pub(crate) fn fail(self, error: &Error) {
-        for reply in self.replies {
-            let _ = reply.send(Err(error.clone()));
-        }
+        self.completion.tell(Err(error.clone()));
     }
 }
 
@@ -103,6 +154,8 @@ pub(crate) enum Pushed {
 
 /// See the module.
 pub(crate) struct Queue {
+    topic: Arc<str>,
+    partition: i32,
     state: Mutex<State>,
     /// Wakes the sender: a batch began or filled up, or a flush or close wants it.
     pub(crate) wake: Notify,
@@ -129,37 +182,53 @@ pub(crate) enum Next {
 }
 
 impl Queue {
-    pub(crate) fn new() -> Queue {
+    pub(crate) fn new(topic: Arc<str>, partition: i32) -> Queue {
         Queue {
+            topic,
+            partition,
             state: Mutex::default(),
             wake: Notify::new(),
             settled: watch::Sender::new(0),
         }
     }
 
-    pub(crate) fn push(&self, queued: Queued, batch_bytes_max: usize) -> Pushed {
+    /// Gives a record its place, which is encoded there and then.
+    pub(crate) fn push(&self, queued: Queued, batch_bytes_max: usize) -> (Pushed, Placed) {
         let mut state = self.lock();
         let start = state.end;
         state.end += 1;
-        let (pushed, wake) = match state.batches.back_mut() {
-            Some(open) if open.fits(&queued, batch_bytes_max) => {
-                open.push(queued);
-                (Pushed::IntoOpen, batch_bytes_max <= open.bytes)
-            }
-            Some(_) => {
-                state.batches.push_back(Batch::open(start, queued));
-                (Pushed::IntoNext, true)
+        let is_first = state.batches.is_empty();
+        let open = state
+            .batches
+            .back_mut()
+            .filter(|open| open.fits(&queued, batch_bytes_max));
+        let Queued {
+            record,
+            bytes,
+            since,
+            room,
+        } = queued;
+        let (pushed, placed, wake) = match open {
+            Some(open) => {
+                open.room.merge(room);
+                let placed = open.push(&record, bytes);
+                (Pushed::IntoOpen, placed, batch_bytes_max <= open.bytes)
             }
             None => {
-                state.batches.push_back(Batch::open(start, queued));
-                (Pushed::IntoOpen, true)
+                let completion = Completion::new(self.topic.clone(), self.partition);
+                let since = since.unwrap_or_else(Instant::now);
+                let mut batch = Batch::open(start, since, room, completion);
+                let placed = batch.push(&record, bytes);
+                state.batches.push_back(batch);
+                let pushed = if is_first { Pushed::IntoOpen } else { Pushed::IntoNext };
+                (pushed, placed, true)
             }
         };
         drop(state);
         if wake {
             self.wake.notify_one();
         }
-        pushed
+        (pushed, placed)
     }
 
     /// The next batch if it is full, has lingered, or is wanted by a flush.
@@ -221,10 +290,11 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, LazyLock};
+    use std::sync::LazyLock;
 
     use tokio::sync::Semaphore;
 
+    use super::super::delivery::Delivery;
     use super::*;
 
     const LINGER: Duration = Duration::from_millis(5);
@@ -232,32 +302,30 @@ mod tests {
     /// Shares of one batch come from one buffer.
     static ROOM: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(1 << 20)));
 
-    fn queued(bytes: usize, since: Instant) -> (Queued, oneshot::Receiver<Result<RecordMetadata>>) {
-        let room = ROOM.clone().try_acquire_many_owned(1).expect("the buffer has room");
-        let (reply, delivery) = oneshot::channel();
-        (
-            Queued {
-                record: Record::to("t"),
-                bytes,
-                since,
-                room,
-                reply,
-            },
-            delivery,
-        )
+    fn queue() -> Queue {
+        Queue::new("t".into(), 3)
     }
 
-    fn push(queue: &Queue, bytes: usize, since: Instant) -> Pushed {
-        queue.push(queued(bytes, since).0, 1000)
+    fn push(queue: &Queue, bytes: usize, since: Instant) -> (Pushed, Delivery) {
+        let room = ROOM.clone().try_acquire_many_owned(1).expect("the buffer has room");
+        let record = Record::to("t").timestamp(7);
+        let queued = Queued {
+            record,
+            bytes,
+            since: Some(since),
+            room,
+        };
+        let (pushed, placed) = queue.push(queued, 1000);
+        (pushed, Delivery::placed(placed))
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_batch_is_ready_when_it_is_full_or_has_lingered() {
-        let queue = Queue::new();
+        let queue = queue();
         let start = Instant::now();
-        assert_eq!(push(&queue, 600, start), Pushed::IntoOpen);
+        assert_eq!(push(&queue, 600, start).0, Pushed::IntoOpen);
         assert!(matches!(queue.next(start, LINGER, 1000), Next::At(due) if due == start + LINGER));
-        assert_eq!(push(&queue, 600, start), Pushed::IntoNext);
+        assert_eq!(push(&queue, 600, start).0, Pushed::IntoNext);
         assert!(matches!(queue.next(start, LINGER, 1000), Next::Ready(batch) if batch.start == 0));
         assert!(matches!(queue.next(start, LINGER, 1000), Next::At(_)));
         assert!(matches!(queue.next(start + LINGER, LINGER, 1000), Next::Ready(batch) if batch.start == 1));
@@ -266,12 +334,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_flush_wants_what_was_pushed_before_it() {
-        let queue = Queue::new();
+        let queue = queue();
         let now = Instant::now();
         push(&queue, 10, now);
         push(&queue, 10, now);
         assert_eq!(queue.flush(), 2);
-        assert!(matches!(queue.next(now, LINGER, 1000), Next::Ready(batch) if batch.records.len() == 2));
+        assert!(matches!(queue.next(now, LINGER, 1000), Next::Ready(batch) if batch.count() == 2));
         push(&queue, 10, now);
         assert!(matches!(queue.next(now, LINGER, 1000), Next::At(_)));
         assert_eq!(queue.start(), 2);
@@ -279,19 +347,31 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_acknowledgement_gives_each_record_its_offset() {
-        let queue = Queue::new();
+        let queue = queue();
         let now = Instant::now();
-        let (first, first_delivery) = queued(10, now);
-        let (second, second_delivery) = queued(10, now);
-        queue.push(first, 1000);
-        queue.push(second, 1000);
+        let (_, first) = push(&queue, 10, now);
+        let (_, second) = push(&queue, 10, now);
         queue.flush();
         let Next::Ready(batch) = queue.next(now, LINGER, 1000) else {
             panic!("flushed and not ready")
         };
-        batch.succeed(3, Some(40), None);
-        let offset = |delivery: Result<RecordMetadata>| delivery.expect("it was acknowledged").offset;
-        assert_eq!(offset(first_delivery.await.expect("answered")), Some(40));
-        assert_eq!(offset(second_delivery.await.expect("answered")), Some(41));
+        let second = tokio::spawn(second);
+        tokio::task::yield_now().await;
+        batch.succeed(Stored {
+            base_offset: Some(40),
+            append_time: None,
+        });
+        let first = first.await.expect("it was acknowledged");
+        assert_eq!((first.partition, first.offset, first.timestamp), (3, Some(40), 7));
+        let second = second.await.expect("no panic").expect("it was acknowledged");
+        assert_eq!(second.offset, Some(41));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_that_is_lost_fails_its_records() {
+        let queue = queue();
+        let (_, delivery) = push(&queue, 10, Instant::now());
+        drop(queue);
+        assert!(matches!(delivery.await, Err(Error::Closed)));
     }
 }

@@ -24,6 +24,7 @@ use tidemill_protocol::error_code::ErrorCode;
 use tidemill_protocol::records::Records;
 use tokio::time::Instant;
 
+use super::delivery::Stored;
 use super::encode::{self, Identity};
 use super::queue::{Batch, Next, Queue};
 use super::{Acks, Shared};
@@ -208,18 +209,18 @@ impl Sender {
 
     /// The batch's bytes: those of its first attempt, if it had one under this identity.
     async fn encoded(&mut self, batch: &mut Batch) -> Result<Records> {
-        if let Some(encoded) = &batch.encoded {
-            return Ok(encoded.records.clone());
+        if let Some(sealed) = batch.sealed() {
+            return Ok(Records::from(sealed));
         }
         let sequence = match self.shared.config.idempotence {
             false => None,
             true => Some((self.identity().await?, self.next_sequence)),
         };
-        let encoded = encode::encode(&batch.records, sequence, self.shared.config.compression)?;
+        let sealed = batch.seal(sequence, self.shared.config.compression)?;
         if sequence.is_some() {
-            self.next_sequence = encode::sequence_after(self.next_sequence, batch.records.len());
+            self.next_sequence = encode::sequence_after(self.next_sequence, batch.count());
         }
-        Ok(batch.encoded.insert(encoded).records.clone())
+        Ok(Records::from(sealed))
     }
 
     async fn identity(&mut self) -> Result<Identity> {
@@ -271,7 +272,7 @@ impl Sender {
 
     /// Fails a batch for good. Those in flight behind it have sequences that now cannot fit.
     async fn give_up(&mut self, batch: Batch, error: &Error) {
-        let had_sequence = self.shared.config.idempotence && batch.encoded.is_some();
+        let had_sequence = self.shared.config.idempotence && batch.is_sealed();
         self.fail(batch, error);
         if had_sequence && error.has_no_side_effects() {
             self.drain().await;
@@ -301,7 +302,7 @@ impl Sender {
         self.identity = None;
         self.gave_up_identity = true;
         for batch in &mut self.again {
-            batch.encoded = None;
+            batch.unnumber();
         }
     }
 
@@ -338,13 +339,13 @@ impl Sender {
     }
 
     fn fail(&self, batch: Batch, error: &Error) {
-        tracing::debug!(topic = %self.topic, partition = self.partition, %error, records = batch.records.len(), "failed");
+        tracing::debug!(topic = %self.topic, partition = self.partition, %error, records = batch.count(), "failed");
         self.shared.note_failure(error);
         batch.fail(error);
     }
 
     fn stored(&self, batch: Batch, stored: Stored) {
-        batch.succeed(self.partition, stored.base_offset, stored.append_time);
+        batch.succeed(stored);
     }
 
     /// Tells flushes how far everything is acknowledged or failed.
@@ -372,13 +373,6 @@ impl InFlight {
             }
         }
     }
-}
-
-/// Where a batch is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stored {
-    base_offset: Option<i64>,
-    append_time: Option<i64>,
 }
 
 /// What a response says of the one batch that was asked for.

@@ -156,6 +156,23 @@ impl Batch {
         Ok(())
     }
 
+    /// The same batch from another producer, or at another place in its sequence. Copies it.
+    pub fn with_producer(&self, producer: Producer) -> Self {
+        let mut bytes = BytesMut::from(&self.bytes[..]);
+        let mut header = Header {
+            producer_id: producer.id,
+            producer_epoch: producer.epoch,
+            base_sequence: producer.base_sequence,
+            ..self.header
+        };
+        header.write(&mut bytes);
+        header.crc = header::seal(&mut bytes);
+        Self {
+            header,
+            bytes: bytes.freeze(),
+        }
+    }
+
     /// The same batch with every timestamp replaced by `time`, as for `message.timestamp.type=LogAppendTime`. Copies it.
     pub fn with_append_time(&self, time: i64) -> Self {
         let mut bytes = BytesMut::from(&self.bytes[..]);
