@@ -24,6 +24,16 @@ use crate::{
     wasi::Streams,
 };
 
+/// What a call may take, as `batch.timeout` says it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Metering {
+    /// Wall time.
+    #[default]
+    Time,
+    /// Instructions, [`limits::FUEL_PER_MS`] for a millisecond: runs are the same on every machine, and slower.
+    Instructions,
+}
+
 /// Why the host stops a guest in the middle of a call.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Stop {
@@ -143,6 +153,8 @@ pub(crate) struct Call {
     pub(crate) host_calls: u32,
     /// When the call began.
     pub(crate) started: Instant,
+    /// What bounds the call.
+    pub(crate) metering: Metering,
     /// Set when nobody waits for the outcome any more.
     pub(crate) cancel: Arc<AtomicBool>,
 }
@@ -193,7 +205,11 @@ impl Call {
 
     /// Time left before the guest is interrupted.
     pub(crate) fn remaining(&self) -> Duration {
-        Duration::from_millis(self.run.limits.timeout_ms.into()).saturating_sub(self.started.elapsed())
+        let all = Duration::from_millis(self.run.limits.timeout_ms.into());
+        match self.metering {
+            Metering::Time => all.saturating_sub(self.started.elapsed()),
+            Metering::Instructions => all,
+        }
     }
 
     /// The record being worked on, where it is known: marked, or the only one.

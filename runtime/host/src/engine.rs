@@ -37,7 +37,17 @@ pub(crate) fn running() -> Result<Engine, Error> {
     })
 }
 
-/// What decides the code that is made; the same for both engines.
+/// An engine in which instructions are counted instead of time: the same call ends the same way on every machine.
+///
+/// # Errors
+/// When this machine cannot run compiled code at all.
+pub(crate) fn metered() -> Result<Engine, Error> {
+    let mut metered = config();
+    metered.consume_fuel(true).epoch_interruption(false);
+    Engine::new(&metered).map_err(Error::engine)
+}
+
+/// What decides the code that is made; the same for both engines that run artefacts.
 fn config() -> Config {
     let mut config = Config::new();
     config

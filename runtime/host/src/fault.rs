@@ -56,6 +56,13 @@ fn classify(error: &wasmtime::Error, cause: Option<&Stop>, refusal: Option<Refus
             Failure::Timeout,
             format!("the call took longer than `batch.timeout` = {} ms", run.timeout_ms),
         ),
+        (_, Some(Trap::OutOfFuel)) => (
+            Failure::Timeout,
+            format!(
+                "the call took more instructions than stand for `batch.timeout` = {} ms",
+                run.timeout_ms
+            ),
+        ),
         (Some(stop @ Stop::Limit(_)), _) => (Failure::Limit, stop.to_string()),
         (_, Some(Trap::StackOverflow)) => (Failure::Stack, stack()),
         (_, Some(Trap::MemoryOutOfBounds)) if recurses(error) => (Failure::Stack, stack()),

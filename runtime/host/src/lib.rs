@@ -38,6 +38,7 @@ mod timers;
 mod wasi;
 
 pub use artefact::{Artefacts, digest};
+pub use call::Metering;
 pub use code::RevokeReason;
 pub use error::Error;
 pub use lanes::{Done, Lanes, Revoke};

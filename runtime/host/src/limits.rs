@@ -76,3 +76,5 @@ pub const BACKTRACE_FRAMES_MAX: usize = 32;
 pub const BACKTRACE_LINES_MAX: usize = 16;
 /// Milliseconds between two looks at a running guest's deadline.
 pub const TICK_MS: u64 = 10;
+/// Instructions that stand for a millisecond where instructions are counted instead of time.
+pub const FUEL_PER_MS: u64 = 1_000_000;

@@ -2,6 +2,8 @@
 //!
 //! Guarantees: the same run over the same state gives the same outcome, down to the bytes; nothing of a call that did not end in
 //! [`Verdict::Ack`] is left but its log. Decides nothing: see the core's `module`.
+mod in_memory;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
@@ -23,7 +25,7 @@ use crate::{
         timers::Timer,
         types::{Ack, Failure, ProcessError, Task},
     },
-    call::{Call, Metrics, Within},
+    call::{Call, Metering, Metrics, Within},
     clock,
     code::{Code, Functions, Lifecycle, Progress, RevokeReason},
     dead_letter::Letter,
@@ -49,6 +51,7 @@ pub struct Sandbox {
     codes: Mutex<BTreeMap<[u8; 32], Arc<Code>>>,
     budgets: Mutex<BTreeMap<String, Arc<Budget>>>,
     idle: Idle,
+    metering: Metering,
 }
 
 impl Sandbox {
@@ -57,7 +60,10 @@ impl Sandbox {
     /// # Errors
     /// When this machine cannot run compiled code.
     pub fn new(artefacts: impl Into<PathBuf>, reader: Arc<dyn StateReader>) -> Result<Self, Error> {
-        let engine = engine::running()?;
+        Self::over(engine::running()?, artefacts.into(), reader)
+    }
+
+    fn over(engine: Engine, artefacts: PathBuf, reader: Arc<dyn StateReader>) -> Result<Self, Error> {
         Ok(Self {
             ticker: Ticker::start(&engine)?,
             artefacts: Artefacts::new(artefacts, &engine),
@@ -66,6 +72,7 @@ impl Sandbox {
             codes: Mutex::default(),
             budgets: Mutex::default(),
             idle: Idle::default(),
+            metering: Metering::default(),
         })
     }
 
@@ -170,6 +177,7 @@ impl Sandbox {
             waited_ns: 0,
             host_calls: 0,
             started,
+            metering: self.metering,
             cancel: Arc::clone(cancel),
         }
     }
@@ -184,6 +192,7 @@ impl Sandbox {
         let answer = {
             let _tick = self.ticker.guest();
             instance.store.set_epoch_deadline(1);
+            self.fuel(&mut instance, &run.limits);
             self.call_guest(code, &mut instance, &run)
         };
         let (call, refusal, memory_bytes) = instance.end_call();
