@@ -118,8 +118,8 @@ impl Modules {
             }
             Call::ModuleResume { module } => propose(ctx, from, module.clone(), false, Change::Resume(module)),
             Call::ModuleDelete { module } => propose(ctx, from, module.clone(), false, Change::Delete(module)),
-            Call::NodeStatus => {
-                let message = "the status of the node is answered by the daemon";
+            Call::NodeStatus | Call::ModuleState(_) => {
+                let message = "this is answered by the daemon";
                 ctx.respond_admin(from, Answer::error(ErrorCode::InvalidCall, message));
             }
         }

@@ -59,6 +59,7 @@ pub fn show_answer(answer: &Answer) -> String {
         Answer::Module(status) => show_status(status),
         Answer::Version(version) => show_version(version),
         Answer::Log(line) => format!("log {} task {}: {}", line.level, line.task, line.message),
+        Answer::State(page) => format!("{page:?}"),
         Answer::Node(node) => format!("{node:?}"),
         Answer::Done => "done".into(),
         Answer::Error { code, message, hint } => {

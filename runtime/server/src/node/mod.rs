@@ -6,6 +6,7 @@ mod modules;
 mod readers;
 mod recover;
 pub mod sequencer;
+mod state_page;
 mod state_reader;
 mod status;
 mod turn;

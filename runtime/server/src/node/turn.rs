@@ -24,7 +24,7 @@ use tidemill_broker::{
     effect::{Effect, LogRead, ProposalId, ReadId, RequestId},
 };
 use tidemill_protocol::{
-    admin::{Answer, Call},
+    admin::{Answer, Call, StateQuery},
     api::Response,
 };
 use tidemill_storage::{CommitError, Storage};
@@ -36,6 +36,8 @@ use super::{
     modules::Modules,
     readers::Readers,
     sequencer::{Local, Sequencer},
+    state_page,
+    state_reader::ModuleState,
     status::Status,
 };
 use crate::{clock, limits, net::Permit};
@@ -177,9 +179,27 @@ impl Turn {
             let _ = reply.try_send(Answer::Done);
             return;
         }
+        if let Call::ModuleState(query) = call {
+            return self.module_state(query, reply);
+        }
         let id = self.request_id();
         self.open.admin.insert(id, (connection, reply));
         self.broker.handle_admin(now, id, principal, call);
+    }
+
+    /// A page of a module's state, as of now, read beside the loop.
+    fn module_state(&self, mut query: StateQuery, reply: mpsc::Sender<Answer>) {
+        let task = match state_page::find(&self.broker, &mut query) {
+            Ok(task) => task,
+            Err(refused) => return drop(reply.try_send(refused)),
+        };
+        let (storage, events) = (self.storage.clone(), self.events.clone());
+        self.readers.run(move || {
+            let page = state_page::read(&ModuleState::new(storage, events), &task, &query);
+            // Whoever asked may be gone.
+            let _ = reply.try_send(Answer::State(page));
+            let _ = reply.try_send(Answer::Done);
+        });
     }
 
     fn closed(&mut self, now: i64, connection: ConnectionId) {

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use quinn::{RecvStream, VarInt};
 use sha2::{Digest as _, Sha256};
 use tidemill_protocol::admin::{
-    ANSWER_BYTES_MAX, Answer, Call, Canary, Digest, LogLine, ModuleStatus, NodeStatus, VersionStatus,
+    ANSWER_BYTES_MAX, Answer, Call, Canary, Digest, LogLine, ModuleStatus, NodeStatus, StatePage, StateQuery,
+    VersionStatus,
 };
 use tidemill_protocol::manifest::{Manifest, Start};
 
@@ -183,6 +184,18 @@ impl Admin {
         })
         .await
         .map(drop)
+    }
+
+    /// A page of a module's state; [`StatePage::last`] says how to ask for the next.
+    pub async fn module_state(&self, query: StateQuery) -> Result<StatePage> {
+        let mut answers = self.ask(&Call::ModuleState(query), Bytes::new()).await?;
+        let mut found = None;
+        while let Some(answer) = answers.next().await? {
+            if let Answer::State(page) = answer {
+                found = Some(page);
+            }
+        }
+        found.ok_or_else(no_answer)
     }
 
     /// The node that answers.

@@ -28,11 +28,13 @@
 //! {"call":"module-pause","module":"sessions","reason":"upgrade of the database"}
 //! {"call":"module-resume","module":"sessions"}
 //! {"call":"module-delete","module":"sessions"}
+//! {"call":"module-state","module":"sessions","task":0,"bucket":"open","prefix":"616e6e","entries_max":100}    state, done
 //! {"call":"node-status"}                                    node, done
 //! ```
 //!
 //! Readers skip fields that they do not know; a call or an answer that is unknown as a whole is an error.
 mod module;
+mod state;
 
 use alloc::{boxed::Box, string::String};
 use core::fmt;
@@ -44,6 +46,7 @@ pub use module::{
     Canary, Counters, InputStatus, LastError, LogLine, ModuleState, ModuleStatus, Phase, Place, RolloutStatus,
     TaskStatus, Usage, VersionState, VersionStatus,
 };
+pub use state::{Hex, STATE_ENTRIES_MAX, STATE_PAGE_BYTES_MAX, StateEntry, StatePage, StateQuery};
 
 /// ALPN of the management protocol.
 pub const ALPN: &[u8] = b"tidemill-admin/1";
@@ -159,6 +162,8 @@ pub enum Call {
         /// Name of the deployment.
         module: String,
     },
+    /// One `state` answer: a page of what the module keeps.
+    ModuleState(StateQuery),
     /// One `node` answer.
     NodeStatus,
 }
@@ -180,6 +185,8 @@ pub enum Answer {
     Version(Box<VersionStatus>),
     /// A log line of a module.
     Log(LogLine),
+    /// Entries of a module's state.
+    State(StatePage),
     /// The node as it stands now.
     Node(Box<NodeStatus>),
     /// Last: it is done.
