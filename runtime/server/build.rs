@@ -1,6 +1,7 @@
 //! Puts what `tidemill module new` writes into the binary: the guest SDK, the WIT and the guest examples, as they are in this tree.
 //!
 //! There is one copy of each file, and no list of them to keep. Writes `embedded.rs`: (path in the tree, text), in order of paths.
+#![allow(clippy::print_stdout, reason = "this is how a build script talks to cargo")]
 use std::{
     env, fs,
     path::{Path, PathBuf},

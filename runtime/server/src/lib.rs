@@ -7,6 +7,7 @@ pub mod cli;
 mod clock;
 pub mod config;
 mod data_dir;
+mod driver;
 mod error;
 mod files;
 mod limits;

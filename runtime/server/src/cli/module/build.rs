@@ -11,7 +11,7 @@ use tidemill_client::management::Digest;
 use tidemill_host::compile::inspect;
 
 use super::check::described;
-use super::project::{CARGO_MANIFEST, Project};
+use super::project::{CARGO_MANIFEST, NPM_MANIFEST, Project};
 use super::toolchain::{TARGET, look};
 use crate::cli::Failure;
 use crate::cli::remote::print;
@@ -71,13 +71,8 @@ impl Build {
 /// Builds the component and puts it where the manifest says. Progress is cargo's own, on standard error.
 pub(super) fn build(project: &Project, more: &[String]) -> Result<Built, Failure> {
     let folder = project.folder();
-    let crate_manifest = folder.join(CARGO_MANIFEST);
-    if !crate_manifest.is_file() {
-        return Err(format!(
-            "{}: no {CARGO_MANIFEST}; a module in another language is built with its own tools, as its README says",
-            folder.display()
-        )
-        .into());
+    if !folder.join(CARGO_MANIFEST).is_file() {
+        return npm(project);
     }
     let artefact = cargo(folder, more)?;
     let component = fs::read(&artefact).map_err(|e| format!("{}: {e}", artefact.display()))?;
@@ -92,6 +87,32 @@ pub(super) fn build(project: &Project, more: &[String]) -> Result<Built, Failure
         fs::write(&path, &component).map_err(|e| format!("{}: {e}", path.display()))?;
     }
     Ok(Built { path, component })
+}
+
+/// Builds a module in JavaScript or TypeScript by its own script.
+fn npm(project: &Project) -> Result<Built, Failure> {
+    let folder = project.folder();
+    if !folder.join(NPM_MANIFEST).is_file() {
+        let shown = folder.display();
+        return Err(
+            format!("{shown}: neither {CARGO_MANIFEST} nor {NPM_MANIFEST}: its README says how it is built").into(),
+        );
+    }
+    let status = Command::new("npm")
+        .args(["run", "--silent", "build"])
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        // Standard output is for results.
+        .stdout(Stdio::null())
+        .status()
+        .map_err(|e| format!("cannot start npm: {e}; install Node: https://nodejs.org"))?;
+    if !status.success() {
+        return Err("the build failed: npm says why above; `npm ci` installs what it needs".into());
+    }
+    Ok(Built {
+        path: project.component_path(None)?,
+        component: project.component(None)?,
+    })
 }
 
 /// Runs cargo; where it put the component.

@@ -1,11 +1,13 @@
 //! `tidemill module`: what the author and the operator of a module do with it. One file for each command.
 //!
 //! The commands that change nothing on a daemon need none.
+mod bench;
 mod build;
 mod check;
 mod dead_letters;
 mod delete;
 mod deploy;
+mod dev;
 mod history;
 mod list;
 mod logs;
@@ -15,11 +17,15 @@ mod progress;
 mod project;
 mod promote;
 mod redrive;
+mod replay;
 mod resume;
 mod rewind;
 mod rollback;
+mod stage;
+mod state;
 mod status;
 mod template;
+mod test;
 mod toolchain;
 
 use std::process::ExitCode;
@@ -44,6 +50,10 @@ enum Command {
     New(new::New),
     Check(check::Check),
     Build(build::Build),
+    Test(test::Test),
+    Bench(bench::Bench),
+    Dev(dev::Dev),
+    Replay(replay::Replay),
     Deploy(deploy::Deploy),
     List(list::List),
     Status(status::Status),
@@ -54,6 +64,7 @@ enum Command {
     Rewind(rewind::Rewind),
     DeadLetters(dead_letters::DeadLetters),
     Redrive(redrive::Redrive),
+    State(state::State),
     Pause(pause::Pause),
     Resume(resume::Resume),
     Delete(delete::Delete),
@@ -66,6 +77,10 @@ impl Group {
             Command::New(new) => new.run(),
             Command::Check(check) => check.run(),
             Command::Build(build) => build.run(),
+            Command::Test(test) => test.run(),
+            Command::Bench(bench) => bench.run(),
+            Command::Dev(dev) => dev.run(remote),
+            Command::Replay(replay) => replay.run(remote),
             Command::Deploy(deploy) => deploy.run(remote),
             Command::List(list) => with_admin(remote, async |admin| list.run(admin).await),
             Command::Status(status) => with_admin(remote, async |admin| status.run(admin).await),
@@ -76,6 +91,7 @@ impl Group {
             Command::Rewind(rewind) => with_admin(remote, async |admin| rewind.run(admin).await),
             Command::DeadLetters(letters) => letters.run(remote),
             Command::Redrive(redrive) => with_admin(remote, async |admin| redrive.run(admin).await),
+            Command::State(state) => with_admin(remote, async |admin| state.run(admin).await),
             Command::Pause(pause) => with_admin(remote, async |admin| pause.run(admin).await),
             Command::Resume(resume) => with_admin(remote, async |admin| resume.run(admin).await),
             Command::Delete(delete) => with_admin(remote, async |admin| delete.run(admin).await),

@@ -12,6 +12,9 @@ pub(super) const MANIFEST: &str = "module.toml";
 /// The crate's manifest in the folder of a module in Rust.
 pub(super) const CARGO_MANIFEST: &str = "Cargo.toml";
 
+/// The manifest of a module in JavaScript or TypeScript.
+pub(super) const NPM_MANIFEST: &str = "package.json";
+
 /// A manifest that was read, and where.
 #[derive(Debug)]
 pub(super) struct Project {
@@ -46,18 +49,30 @@ impl Project {
         }
     }
 
-    /// Reads the component: the one given, or the one that the manifest names.
-    pub(super) fn component(&self, given: Option<&Path>) -> Result<Vec<u8>, Failure> {
-        let path = match (given, &self.manifest.module.component) {
-            (Some(given), _) => given.to_owned(),
-            (None, Some(named)) => self.folder().join(named),
+    /// Where the component is: the one given, or the one that the manifest names.
+    pub(super) fn component_path(&self, given: Option<&Path>) -> Result<PathBuf, Failure> {
+        match (given, &self.manifest.module.component) {
+            (Some(given), _) => Ok(given.to_owned()),
+            (None, Some(named)) => Ok(self.folder().join(named)),
             (None, None) => {
                 let shown = self.manifest_path.display();
-                return Err(format!("{shown}: name the component in [module], or give --component").into());
+                Err(format!("{shown}: name the component in [module], or give --component").into())
             }
-        };
+        }
+    }
+
+    /// Reads the component.
+    pub(super) fn component(&self, given: Option<&Path>) -> Result<Vec<u8>, Failure> {
+        let path = self.component_path(given)?;
         let shown = path.display();
         std::fs::read(&path)
             .map_err(|e| format!("{shown}: {e}; build it with `tidemill module build`, or give --component").into())
+    }
+
+    /// Whether `module build` knows how to build it.
+    pub(super) fn is_built_here(&self) -> bool {
+        [CARGO_MANIFEST, NPM_MANIFEST]
+            .iter()
+            .any(|manifest| self.folder().join(manifest).is_file())
     }
 }

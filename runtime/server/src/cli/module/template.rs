@@ -97,14 +97,14 @@ fn below(folder: &str) -> impl Iterator<Item = (&'static str, &'static str)> {
     files.filter_map(move |(path, text)| Some((path.strip_prefix(folder)?.strip_prefix('/')?, *text)))
 }
 
-/// An example's file, which names the example where a project names itself and lies in a workspace where a project lies alone.
+/// An example's file, which names the example where a project names itself and lies in a tree where a project lies alone.
 fn renamed(text: &str, template: &str, name: &str) -> String {
-    let artefact = name.replace('-', "_");
+    let file = |name: &str| name.replace('-', "_") + ".wasm";
     text.replace(&format!("name = \"{template}\""), &format!("name = \"{name}\""))
-        .replace(
-            &format!("../target/wasm32-wasip2/release/{}.wasm", template.replace('-', "_")),
-            &format!("target/wasm32-wasip2/release/{artefact}.wasm"),
-        )
+        .replace(&format!("\"name\": \"{template}\""), &format!("\"name\": \"{name}\""))
+        .replace(&file(template), &file(name))
+        .replace("../target/wasm32-wasip2", "target/wasm32-wasip2")
+        .replace("../../wit", &format!("{VENDOR}/wit"))
         .replace(&format!("module deploy {template}"), "module deploy .")
         .replace(&format!("# {template}\n"), &format!("# {name}\n"))
 }
