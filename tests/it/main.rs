@@ -17,4 +17,5 @@ mod member;
 mod modules;
 mod reading;
 mod tidy;
+mod tools;
 mod versions;
