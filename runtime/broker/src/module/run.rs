@@ -79,6 +79,15 @@ impl Bucket {
         };
         manifest.state.iter().map(bucket).collect()
     }
+
+    /// The guest's value in a row of this bucket; `None` for a row that no host wrote.
+    #[must_use]
+    pub fn value(&self, row: Bytes) -> Option<Bytes> {
+        match self.ttl {
+            Some(_) => expiry_row::decode(&row).map(|(_, value)| value),
+            None => Some(row),
+        }
+    }
 }
 
 /// How long the entries of a bucket live after they were written last.

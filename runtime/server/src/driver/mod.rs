@@ -375,7 +375,7 @@ impl<'a> Driver<'a> {
                 }
             }
             // Nothing is too old in a test.
-            Effect::FindRetention(_) | Effect::Unload(_) | Effect::Keep(_) | Effect::Note(_) => {}
+            Effect::FindRetention(_) | Effect::Unload(_) | Effect::Keep(_) | Effect::Revoke(..) | Effect::Note(_) => {}
         }
     }
 

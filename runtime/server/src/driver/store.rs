@@ -10,7 +10,7 @@ use tidemill_broker::{
     State,
     effect::{Append, Changes, Found, LogId, LogRead, ReadError, Row, Table},
     module::{
-        run::{StateReader, TaskKey},
+        run::{Bucket, StateReader, TaskKey},
         state_key,
     },
 };
@@ -176,13 +176,15 @@ impl Store {
     pub(crate) fn state_of(&self, tasks: &[TaskKey], manifest: &Manifest) -> Vec<Entry> {
         let mut entries = Vec::new();
         for task in tasks {
-            for bucket in manifest.state.keys() {
-                let found = self.scan(task, bucket, b"", b"", false, usize::MAX);
-                entries.extend(found.into_iter().map(|(key, value)| Entry {
-                    task: task.number,
-                    bucket: bucket.clone(),
-                    key,
-                    value,
+            for bucket in Bucket::granted(manifest) {
+                let found = self.scan(task, &bucket.rows, b"", b"", false, usize::MAX);
+                entries.extend(found.into_iter().filter_map(|(key, row)| {
+                    Some(Entry {
+                        task: task.number,
+                        bucket: bucket.name.clone(),
+                        key,
+                        value: bucket.value(row)?,
+                    })
                 }));
             }
         }

@@ -2,7 +2,7 @@
 use bytes::Bytes;
 use tidemill_broker::{
     Broker,
-    module::run::{StateReader, TaskKey},
+    module::run::{Bucket, StateReader, TaskKey},
 };
 use tidemill_protocol::admin::{
     Answer, ErrorCode, Hex, STATE_ENTRIES_MAX, STATE_PAGE_BYTES_MAX, StateEntry, StatePage, StateQuery,
@@ -12,7 +12,7 @@ use tidemill_protocol::admin::{
 ///
 /// # Errors
 /// When there is no such module or bucket.
-pub(super) fn find(broker: &Broker, query: &mut StateQuery) -> Result<TaskKey, Answer> {
+pub(super) fn find(broker: &Broker, query: &mut StateQuery) -> Result<(TaskKey, Bucket), Answer> {
     let Some(deployment) = broker.state().modules.get(&query.module) else {
         let message = format!("there is no module {:?}", query.module);
         return Err(Answer::error_with_hint(
@@ -34,11 +34,15 @@ pub(super) fn find(broker: &Broker, query: &mut StateQuery) -> Result<TaskKey, A
             format!("its manifest declares: {names}"),
         ));
     }
-    Ok(deployment.task_key(query.task))
+    let bucket = Bucket::granted(deployment.manifest())
+        .into_iter()
+        .find(|bucket| bucket.name == query.bucket);
+    let bucket = bucket.expect("it is among the manifest's");
+    Ok((deployment.task_key(query.task), bucket))
 }
 
 /// Reads the page.
-pub(super) fn read(state: &dyn StateReader, task: &TaskKey, query: &StateQuery) -> StatePage {
+pub(super) fn read(state: &dyn StateReader, (task, bucket): &(TaskKey, Bucket), query: &StateQuery) -> StatePage {
     let start = match &query.after {
         // The next key after it.
         Some(after) => [after.0.as_slice(), &[0]].concat().max(query.prefix.0.clone()),
@@ -46,7 +50,7 @@ pub(super) fn read(state: &dyn StateReader, task: &TaskKey, query: &StateQuery) 
     };
     let end = after_prefix(query.prefix.0.clone());
     let most = query.entries_max.clamp(1, STATE_ENTRIES_MAX) as usize;
-    let mut found = state.scan(task, &query.bucket, &start, &end, false, most + 1);
+    let mut found = state.scan(task, &bucket.rows, &start, &end, false, most + 1);
     let mut bytes = 0;
     let mut fits = |(key, value): &(Bytes, Bytes)| {
         bytes += key.len() + value.len();
@@ -60,7 +64,7 @@ pub(super) fn read(state: &dyn StateReader, task: &TaskKey, query: &StateQuery) 
         .into_iter()
         .map(|(key, value)| StateEntry {
             key: Hex(key.into()),
-            value: Hex(value.into()),
+            value: Hex(bucket.value(value).unwrap_or_default().into()),
         })
         .collect();
     let last = entries.last().filter(|_| !is_all).map(|entry| entry.key.clone());
