@@ -26,7 +26,7 @@ use tidemill_broker::{
     effect::{Effect, ProposalId, RequestId},
     module::{
         Change,
-        run::{LogLine, Run, StateReader, TaskKey, Usage},
+        run::{Bucket, LogLine, Run, StateReader, TaskKey, Usage},
     },
 };
 use tidemill_host::{Metering, Sandbox, digest};
@@ -153,7 +153,11 @@ impl<'a> Driver<'a> {
             spent: Spent::default(),
         };
         driver.broker.handle_start(driver.now);
-        driver.create_topics(&setup.topics)?;
+        let mut topics = setup.topics.clone();
+        for input in &setup.manifest.input {
+            topics.entry(input.topic.clone()).or_insert(setup.partitions);
+        }
+        driver.create_topics(&topics)?;
         driver.admin(Call::ModuleDeploy {
             manifest: Box::new(setup.manifest.clone()),
             component_bytes: 0,
@@ -280,7 +284,10 @@ impl<'a> Driver<'a> {
     /// Puts entries into the state of a task, as if they had been committed.
     pub(crate) fn put_state(&mut self, task: u32, bucket: &str, entries: impl IntoIterator<Item = (Bytes, Bytes)>) {
         if let Some(deployment) = self.broker.state().modules.get(&self.name) {
-            self.stage.store.put_state(&deployment.task_key(task), bucket, entries);
+            let buckets = Bucket::granted(deployment.manifest());
+            if let Some(bucket) = buckets.iter().find(|granted| granted.name == bucket) {
+                self.stage.store.put_state(&deployment.task_key(task), bucket, entries);
+            }
         }
     }
 
@@ -313,6 +320,11 @@ impl<'a> Driver<'a> {
             name: name.clone(),
             num_partitions: i32::try_from(*partitions).unwrap_or(i32::MAX),
             replication_factor: 1,
+            // A fixture's records may be of any time.
+            configs: vec![create_topics::CreatableTopicConfig {
+                name: "message.timestamp.after.max.ms".to_owned(),
+                value: Some(i64::MAX.to_string()),
+            }],
             ..Default::default()
         });
         let request = create_topics::CreateTopicsRequest {

@@ -10,6 +10,7 @@ use tidemill_broker::{
     State,
     effect::{Append, Changes, Found, LogId, LogRead, ReadError, Row, Table},
     module::{
+        expiry_row::{self, Stamp},
         run::{Bucket, StateReader, TaskKey},
         state_key,
     },
@@ -164,12 +165,21 @@ impl Store {
         outputs
     }
 
-    pub(crate) fn put_state(&self, task: &TaskKey, bucket: &str, entries: impl IntoIterator<Item = (Bytes, Bytes)>) {
+    /// Puts entries into a bucket. They do not expire.
+    pub(crate) fn put_state(&self, task: &TaskKey, bucket: &Bucket, entries: impl IntoIterator<Item = (Bytes, Bytes)>) {
+        let stamp = Stamp {
+            expires_at: i64::MAX,
+            indexed_at: i64::MAX,
+        };
         let mut tables = self.lock();
         for (key, value) in entries {
+            let row = match bucket.ttl {
+                Some(_) => expiry_row::encode(stamp, &value),
+                None => value,
+            };
             tables
                 .rows
-                .insert((Table::ModuleState, state_key::encode(task, bucket, &key)), value);
+                .insert((Table::ModuleState, state_key::encode(task, &bucket.rows, &key)), row);
         }
     }
 
