@@ -271,6 +271,8 @@ fn dev_runs_every_change_on_live_data_and_leaves_nothing_behind() {
     let folder = TempDir::new().unwrap();
     text(&module(folder.path(), &["new", "masks", "--template", "redact"]), "new");
     let project = folder.path().join("masks");
+    // The first build takes as long as it takes.
+    text(&module(&project, &["build"]), "build");
     daemon.run(&["topic", "create", "events", "--partitions", "1"]);
     produce(&daemon, "events", "a={\"mail\":\"ann@example.org\"}\n");
 

@@ -21,7 +21,7 @@ pub(super) struct TargetArgs {
     #[arg(long, value_name = "HOST:PORT")]
     bootstrap: Option<String>,
     /// What carries the requests.
-    #[arg(long, short, value_enum, default_value_t = Transport::Quic)]
+    #[arg(long, value_enum, default_value_t = Transport::Quic)]
     transport: Transport,
     /// Whose client makes the load: our SDK (QUIC only) or a plain one on the bare protocol. Default: the SDK over QUIC,
     /// the plain one over TCP and TLS.

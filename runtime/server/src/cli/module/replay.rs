@@ -140,7 +140,7 @@ impl Replay {
 
     async fn fetch(&self, client: &Client, topic: &str, count: usize) -> Result<Vec<Record>, Failure> {
         let config = ConsumerConfig {
-            auto_offset_reset: OffsetReset::None,
+            auto_offset_reset: OffsetReset::Earliest,
             auto_commit: None,
             ..ConsumerConfig::default()
         };
