@@ -108,10 +108,7 @@ impl Member {
     pub(super) fn heartbeat(&mut self, ctx: &mut Context<'_>, call: u64, manifest: &Manifest) {
         let topics: Vec<String> = manifest.input.iter().map(|input| input.topic.clone()).collect();
         let joins = self.epoch == 0;
-        let (told_owned, told_topics) = match &self.told {
-            Some((owned, topics)) if !joins => (Some(owned), Some(topics)),
-            _ => (None, None),
-        };
+        let told_topics = self.told.as_ref().filter(|_| !joins).map(|(_, topics)| topics);
         let revoke_ms = manifest
             .batch
             .timeout
@@ -129,7 +126,8 @@ impl Member {
             },
             subscribed_topic_names: (told_topics != Some(&topics)).then(|| topics.clone()),
             server_assignor: joins.then(|| ASSIGNOR.into()),
-            topic_partitions: (told_owned != Some(&self.owned)).then(|| listed(&self.owned)),
+            // Always said: what was given and taken again between two calls was never heard of here, and the group would wait for it.
+            topic_partitions: Some(listed(&self.owned)),
             ..ConsumerGroupHeartbeatRequest::default()
         };
         self.told = Some((self.owned.clone(), topics));

@@ -24,8 +24,6 @@ struct Client {
     /// What it will own when it has given up the rest and said so.
     assigned: Partitions,
     waits_for: Option<u64>,
-    /// What it has said that it owns. A module's member says it only when it differs.
-    said: Option<Partitions>,
     is_alive: bool,
     incarnation: u32,
 }
@@ -41,7 +39,6 @@ impl Client {
             owned: Partitions::new(),
             assigned: Partitions::new(),
             waits_for: None,
-            said: None,
             is_alive: false,
             incarnation: 0,
         }
@@ -66,7 +63,6 @@ impl Client {
         self.owned.clear();
         self.assigned.clear();
         self.waits_for = None;
-        self.said = None;
     }
 
     /// Sends a heartbeat, unless one is under way.
@@ -87,11 +83,9 @@ impl Client {
             member_epoch: self.epoch,
             rebalance_timeout_ms: if joins { 60_000 } else { -1 },
             subscribed_topic_names: joins.then(|| TOPICS.map(|(name, _)| String::from(name)).to_vec()),
-            topic_partitions: Some(owned.collect())
-                .filter(|_| joins || !self.is_module || self.said.as_ref() != Some(&self.owned)),
+            topic_partitions: Some(owned.collect()),
             ..ConsumerGroupHeartbeatRequest::default()
         };
-        self.said = Some(self.owned.clone());
         self.waits_for = Some(sim.send(self.is_module, request));
     }
 
