@@ -182,6 +182,15 @@ impl Durable {
         self.groups.iter().map(|(name, group)| (name.as_str(), group))
     }
 
+    /// What a member of a consumer group has, once that is all that it should have.
+    pub fn reconciled(&self, group: &str, member: &str) -> Option<&super::Partitions> {
+        let Body::Consumer(group) = &self.groups.get(group)?.body else {
+            return None;
+        };
+        let member = group.members.get(member)?;
+        member.is_reconciled(group.header.epoch).then_some(&member.assigned)
+    }
+
     /// Whether this member may commit offsets for the group now. `generation` is a classic generation or a member epoch; -1 with an
     /// empty member id is a consumer outside of group management, which may only while the group has no members.
     pub fn check_commit(

@@ -518,10 +518,13 @@ impl Deployed {
         self.answer_waits(ctx);
     }
 
-    /// Answers the deploys that wait, when every member is in the group and has taken what it was given.
+    /// Answers the deploys that wait, when every member has taken what the group has given it, and is to get no more.
     pub(super) fn answer_waits(&mut self, ctx: &mut Context<'_>) {
-        let settled = self.is_ready() && self.is_rolled_out() && self.members.iter().all(Member::is_settled);
-        if self.waits.is_empty() || !settled || self.tasks.values().any(Task::is_starting) {
+        if self.waits.is_empty() || !self.is_ready() || !self.is_rolled_out() {
+            return;
+        }
+        let has_all = |member: &Member| ctx.state.groups.reconciled(&self.name, &member.id) == Some(&member.owned);
+        if !self.members.iter().all(has_all) || self.tasks.values().any(Task::is_starting) {
             return;
         }
         for wait in self.waits.drain(..) {

@@ -99,11 +99,6 @@ impl Member {
         0 < self.epoch && self.told.as_ref().is_some_and(|(owned, _)| *owned != self.owned)
     }
 
-    /// Whether the group has it as a member, and it has everything that it should.
-    pub(super) fn is_settled(&self) -> bool {
-        0 < self.epoch && self.owned == self.assigned
-    }
-
     /// Joins, or says that it is still there and what it has.
     pub(super) fn heartbeat(&mut self, ctx: &mut Context<'_>, call: u64, manifest: &Manifest) {
         let topics: Vec<String> = manifest.input.iter().map(|input| input.topic.clone()).collect();
