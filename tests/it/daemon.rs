@@ -52,6 +52,11 @@ impl Daemon {
         daemon
     }
 
+    /// What the next start is told besides, or instead.
+    pub fn set(&mut self, key: &str, value: &str) {
+        self.settings.push((format!("TIDEMILL_{key}"), value.to_owned()));
+    }
+
     /// Starts the process again on the same directory and port.
     pub fn restart(&mut self) {
         assert!(self.child.is_none(), "it runs already");
@@ -246,4 +251,54 @@ fn what_cannot_start_says_why() {
         !refused.status.success() && said.contains("holiday.jpg"),
         "a foreign file: {said}"
     );
+}
+
+#[test]
+fn a_nearly_full_disk_refuses_records_and_goes_on_reading_and_deleting() {
+    let mut daemon = Daemon::start();
+    for topic in ["t", "old"] {
+        daemon.run(&["topic", "create", topic, "--partitions", "1"]);
+    }
+    produce(&daemon, "before\n").unwrap();
+    daemon.kill();
+    // Hardly a disk has so much room left: from here on it is nearly full.
+    daemon.set("STORAGE_RESERVE_BYTES", "1024GiB");
+    daemon.restart();
+    until("the daemon has looked at the disk", || {
+        produce(&daemon, "refused\n").is_err_and(|said| said.contains("KAFKA_STORAGE_ERROR"))
+    });
+    assert_eq!(
+        daemon.run(&["consume", "t", "--from", "earliest", "--until-end"]),
+        "before\n"
+    );
+    daemon.run(&["topic", "delete", "old"]);
+    daemon.kill();
+    daemon.set("STORAGE_RESERVE_BYTES", "1MiB");
+    daemon.restart();
+    produce(&daemon, "after\n").unwrap();
+    let all = daemon.run(&["consume", "t", "--from", "earliest", "--until-end"]);
+    assert_eq!(
+        all, "before\nafter\n",
+        "what was refused is nowhere, what was acknowledged is there"
+    );
+}
+
+/// Produces to `t` with little patience; what it said when it gave up.
+fn produce(daemon: &Daemon, input: &str) -> Result<(), String> {
+    use std::io::Write;
+    let mut command = daemon.tidemill();
+    command.env("TIDEMILL_TIMEOUT", "2s").args(["produce", "t"]);
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    output
+        .status
+        .success()
+        .then_some(())
+        .ok_or_else(|| String::from_utf8_lossy(&output.stderr).into_owned())
 }

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Whether kcat is here; says so visibly where it is not.
-fn kcat_is_missing(test: &str) -> bool {
+pub fn kcat_is_missing(test: &str) -> bool {
     let missing = Command::new("kcat").arg("-V").output().is_err();
     if missing {
         eprintln!("SKIPPED {test}: kcat is not installed (apt-get install kcat)");

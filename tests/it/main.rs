@@ -16,6 +16,7 @@ mod languages;
 mod member;
 mod modules;
 mod reading;
+mod security;
 mod tidy;
 mod tools;
 mod versions;

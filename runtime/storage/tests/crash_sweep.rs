@@ -2,8 +2,8 @@
 //!
 //! After every cut: every acknowledged entry is there, nothing is there that was not handed in, entries and offsets are dense, logs and rows are the
 //! fold of exactly the entries that are there. Then work goes on, and the recovery itself is cut too.
-//! `TIDEMILL_SWEEP=long` takes more seeds and cuts every recovery everywhere.
-#![allow(clippy::unwrap_used)]
+//! `TIDEMILL_SWEEP=20` does it for as many seeds, each with a longer workload, more ways to lose writes and more cuts in recoveries.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 mod common;
 
 use common::{
@@ -107,7 +107,7 @@ fn go_on(mut node: Node, disk: &SimDisk, history: &[Command], applied: u64, chan
 
 fn losses(seed: u64, long: bool) -> Vec<Loss> {
     let mut losses = vec![Loss::All, Loss::Nothing];
-    losses.extend((0..if long { 6 } else { 1 }).map(|n| Loss::Some(seed * 100 + n)));
+    losses.extend((0..if long { 2 } else { 1 }).map(|n| Loss::Some(seed * 100 + n)));
     losses
 }
 
@@ -120,9 +120,9 @@ fn sweep(seed: u64, rounds: usize, long: bool) {
         for loss in losses(seed, long) {
             let what = format!("seed {seed}, cut after operation {}, {loss:?}", crash.at());
             let disk = crash.disk(loss);
-            let twice = long || crash.at() % 9 == 0;
+            let twice = crash.at() % if long { 3 } else { 9 } == 0;
             if twice {
-                let every = if long { 1 } else { 1 + chance.below(20) };
+                let every = 1 + chance.below(20);
                 cut_recovery(&crash, loss, &recorded.history, bounds, &what, every, &mut chance);
             }
             let (node, applied) = reopen(&disk, &recorded.history, bounds, &what);
@@ -181,16 +181,14 @@ fn cut_recovery(
     }
 }
 
-fn is_long() -> bool {
-    std::env::var("TIDEMILL_SWEEP").is_ok_and(|form| form == "long")
-}
-
 #[test]
 fn every_cut_leaves_the_acknowledged_prefix() {
-    if is_long() {
-        (1..=20).for_each(|seed| sweep(seed, 160, true));
-    } else {
-        sweep(SEED, ROUNDS, false);
+    match common::seeds() {
+        None => sweep(SEED, ROUNDS, false),
+        Some(seeds) => (1..=seeds).for_each(|seed| {
+            sweep(seed, 2 * ROUNDS, true);
+            println!("seed {seed} of {seeds}: every cut leaves the acknowledged prefix");
+        }),
     }
 }
 

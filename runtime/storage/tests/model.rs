@@ -12,12 +12,7 @@ use tidemill_storage::disk::{Loss, SimDisk};
 
 #[test]
 fn storage_agrees_with_a_naive_reference() {
-    let runs = if std::env::var("TIDEMILL_SWEEP").is_ok_and(|form| form == "long") {
-        400
-    } else {
-        12
-    };
-    for seed in 0..runs {
+    for seed in 0..common::seeds().map_or(12, |seeds| seeds * 20) {
         run(seed);
     }
 }

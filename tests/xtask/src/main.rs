@@ -45,8 +45,12 @@ enum Chore {
         #[arg(long, default_value_t = 200)]
         rounds: u32,
     },
-    /// The crash sweep in its long form: every cut, many seeds.
-    Sweep,
+    /// The crash sweep in its long form: every cut of many workloads.
+    Sweep {
+        /// How many.
+        #[arg(long, default_value_t = 20)]
+        seeds: u32,
+    },
     /// Tidemill, its peers and the limits of the machine side by side; the table goes to docs/performance.md.
     Bench(bench::Options),
     /// Coverage-guided fuzzing of the wire decoders (installs cargo-fuzz into target/, needs the nightly toolchain).
@@ -68,7 +72,7 @@ fn main() -> ExitCode {
         Chore::Guests => run::guests(),
         Chore::Languages => languages::languages(),
         Chore::Kill { rounds } => run::kill(rounds),
-        Chore::Sweep => run::sweep(),
+        Chore::Sweep { seeds } => run::sweep(seeds),
         Chore::Bench(options) => bench::bench(&options),
         Chore::Fuzz { target, seconds } => run::fuzz(&target, seconds),
         Chore::Deny => run::deny(),

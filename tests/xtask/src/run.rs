@@ -110,7 +110,8 @@ pub(crate) fn kill(rounds: u32) -> Done {
     sh("cargo", &words, &[("TIDEMILL_KILL_ROUNDS", &rounds)])
 }
 
-pub(crate) fn sweep() -> Done {
+pub(crate) fn sweep(seeds: u32) -> Done {
+    let seeds = seeds.to_string();
     let words = [
         "test",
         "--package",
@@ -120,7 +121,7 @@ pub(crate) fn sweep() -> Done {
         "--",
         "--nocapture",
     ];
-    sh("cargo", &words, &[("TIDEMILL_SWEEP", "long")])
+    sh("cargo", &words, &[("TIDEMILL_SWEEP", &seeds)])
 }
 
 /// Installs a cargo tool from the registry into `target/tools` and runs it from there.

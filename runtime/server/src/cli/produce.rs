@@ -136,6 +136,7 @@ impl Produce {
         ProducerConfig {
             compression,
             linger: Duration::from_millis(20),
+            delivery_timeout: self.remote.timeout,
             ..config
         }
     }

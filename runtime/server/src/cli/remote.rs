@@ -31,9 +31,9 @@ pub(super) struct Remote {
     /// PEM file of the client's key.
     #[arg(long, env = "TIDEMILL_KEY", value_name = "FILE", requires = "cert", global = true)]
     key: Option<PathBuf>,
-    /// How long to try, as in `500ms`, `10s`.
+    /// How long to try, each record if records are produced, as in `500ms`, `10s`.
     #[arg(long, env = "TIDEMILL_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = parse_time, global = true)]
-    timeout: Duration,
+    pub(super) timeout: Duration,
 }
 
 impl Remote {
@@ -66,6 +66,9 @@ impl Remote {
                 "the daemon at {addresses} is not one that this user trusts ({reason}): name its CA file with --ca or TIDEMILL_CA"
             )
             .into(),
+            Error::Disconnected { reason, .. } if reason.contains("certificate") => {
+                format!("the daemon asks for a certificate ({reason}): show one that it trusts with --cert and --key").into()
+            }
             other => other.into(),
         }
     }
@@ -82,6 +85,9 @@ pub(super) fn block_on(work: impl Future<Output = Result<ExitCode, Failure>>) ->
 /// An error of the broker in the words of somebody who has to do something about it.
 pub(super) fn explained(error: Error) -> Failure {
     let hint = match error.code() {
+        Some(ErrorCode::KAFKA_STORAGE_ERROR) => {
+            "the daemon's disk is nearly full, or it is stopping: its log says which"
+        }
         Some(ErrorCode::TOPIC_ALREADY_EXISTS) => "use --if-not-exists to accept the one there is",
         Some(ErrorCode::NON_EMPTY_GROUP | ErrorCode::UNKNOWN_MEMBER_ID) => {
             "stop its members first: `tidemill group describe`"

@@ -375,7 +375,8 @@ impl Turn {
     }
 }
 
-/// What may still be written when the disk is nearly full: deletes, and the groups by which others go on reading.
+/// What may still be written when the disk is nearly full: deletes, the groups by which others go on reading, and the numbers of producers,
+/// who then hear of the disk instead of a coordinator that is away.
 fn makes_room(command: &Command) -> bool {
     matches!(
         command,
@@ -384,5 +385,6 @@ fn makes_room(command: &Command) -> bool {
             | Command::ExpireProducers(_)
             | Command::DeleteOffsets(_)
             | Command::Group(_)
+            | Command::InitProducerId(_)
     )
 }

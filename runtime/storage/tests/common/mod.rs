@@ -8,6 +8,11 @@ pub mod toy;
 
 use bytes::Bytes;
 
+/// How many seeds the long form of a test takes; without `TIDEMILL_SWEEP` it is the short form.
+pub fn seeds() -> Option<u64> {
+    Some(std::env::var("TIDEMILL_SWEEP").ok()?.parse().unwrap())
+}
+
 /// splitmix64: the tests' only source of chance.
 #[derive(Clone, Debug)]
 pub struct Chance(pub u64);

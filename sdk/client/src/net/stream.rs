@@ -187,7 +187,7 @@ async fn write(
         }
         let mut frame = request.frame;
         let written = tokio::select! {
-            written = stream.write_all_chunks(&mut frame) => written.map_err(|e| e.to_string()),
+            written = stream.write_all_chunks(&mut frame) => written.map_err(|e| whole(&e)),
             () = shared.broken() => break,
         };
         if let Err(reason) = written {
@@ -240,7 +240,7 @@ async fn read(mut stream: RecvStream, shared: Arc<Shared>, faults: Option<Arc<dy
 /// One frame without its length. Memory grows with the bytes that arrive, not with the length that was promised.
 async fn read_frame(stream: &mut RecvStream) -> std::result::Result<Bytes, String> {
     let mut length = [0; 4];
-    stream.read_exact(&mut length).await.map_err(|e| e.to_string())?;
+    stream.read_exact(&mut length).await.map_err(|e| whole(&e))?;
     let length = match usize::try_from(i32::from_be_bytes(length)) {
         Ok(length) if length <= FRAME_BYTES_MAX => length,
         _ => return Err(format!("a frame of {} bytes", i32::from_be_bytes(length))),
@@ -251,8 +251,22 @@ async fn read_frame(stream: &mut RecvStream) -> std::result::Result<Bytes, Strin
             Ok(Some(chunk)) if frame.is_empty() && chunk.bytes.len() == length => return Ok(chunk.bytes),
             Ok(Some(chunk)) => frame.extend_from_slice(&chunk.bytes),
             Ok(None) => return Err("the stream ended inside a frame".to_owned()),
-            Err(e) => return Err(e.to_string()),
+            Err(e) => return Err(whole(&e)),
         }
     }
     Ok(frame.freeze())
+}
+
+/// An error with what is behind it: `connection lost` alone does not say that the daemon wants a certificate.
+fn whole(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let behind = error.to_string();
+        if !words.ends_with(&behind) {
+            words = format!("{words}: {behind}");
+        }
+        source = error.source();
+    }
+    words
 }

@@ -49,6 +49,7 @@ pub(super) fn spawn(shared: Arc<Shared>, queue: Arc<Queue>, topic: String, parti
         again: VecDeque::new(),
         in_flight: VecDeque::new(),
         backoff,
+        trouble: None,
     };
     tokio::spawn(sender.run());
 }
@@ -68,6 +69,8 @@ struct Sender {
     again: VecDeque<Batch>,
     in_flight: VecDeque<InFlight>,
     backoff: Backoff,
+    /// Why it last had to send again: the error of those that it gives up in the end says so.
+    trouble: Option<String>,
 }
 
 struct InFlight {
@@ -249,6 +252,7 @@ impl Sender {
         match outcome(result, &self.topic, self.partition) {
             Ok(stored) => {
                 self.backoff.reset();
+                self.trouble = None;
                 self.stored(batch, stored);
             }
             Err(error) => self.failed(batch, error).await,
@@ -309,6 +313,7 @@ impl Sender {
     async fn back_off(&mut self, error: &Error) {
         let wait = self.backoff.next_wait(&self.shared.client.network.random);
         tracing::debug!(topic = %self.topic, partition = self.partition, %error, ?wait, "sending again");
+        self.trouble = Some(error.to_string());
         tokio::time::sleep(wait).await;
     }
 
@@ -335,7 +340,17 @@ impl Sender {
     }
 
     fn timed_out(&self, within: Duration, reach: Reach) -> Error {
-        Error::timed_out(format!("delivery to {}-{}", self.topic, self.partition), within, reach)
+        let trouble = self
+            .trouble
+            .as_ref()
+            .map(|trouble| format!(" (last trouble: {trouble})"));
+        let what = format!(
+            "delivery to {}-{}{}",
+            self.topic,
+            self.partition,
+            trouble.unwrap_or_default()
+        );
+        Error::timed_out(what, within, reach)
     }
 
     fn fail(&self, batch: Batch, error: &Error) {
