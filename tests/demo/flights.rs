@@ -1,5 +1,5 @@
-//! The flights of January 2013, and a plain computation of what the module makes of them.
-use std::{collections::BTreeMap, fs::File, path::Path};
+//! The flights that left New York in 2013, and a plain computation of what the module makes of them.
+use std::{collections::BTreeMap, fs::File, io::Read, path::Path};
 
 use flate2::read::GzDecoder;
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,10 @@ pub struct Flight {
     pub at: i64,
     /// What is produced.
     pub value: String,
-    leg: String,
+    /// Carrier, flight, and from where to where.
+    pub leg: String,
+    /// Two letters.
+    pub carrier: String,
 }
 
 /// A rotation: what the module sends for an aircraft, field by field.
@@ -50,7 +53,13 @@ struct Line {
 /// Reads the file, in its order.
 pub fn read(path: &Path) -> Result<Vec<Flight>, String> {
     let file = File::open(path).map_err(|e| format!("{}: {e}", path.display()))?;
-    let mut lines = csv::Reader::from_reader(GzDecoder::new(file));
+    let packed = path.extension().is_some_and(|end| end == "gz");
+    let text: Box<dyn Read> = if packed {
+        Box::new(GzDecoder::new(file))
+    } else {
+        Box::new(file)
+    };
+    let mut lines = csv::Reader::from_reader(text);
     lines
         .deserialize()
         .map(|line| line.map_err(|e| e.to_string()).and_then(flight))
@@ -67,21 +76,26 @@ fn flight(line: Line) -> Result<Flight, String> {
         at: hour + line.minute * 60_000,
         value: value.to_string(),
         leg,
+        carrier: line.carrier,
     })
 }
 
-/// Milliseconds of `2013-01-31T10:00:00Z`; the file is all January 2013.
+/// Milliseconds of `2013-01-31T10:00:00Z`.
 fn hour_utc(text: &str) -> Option<i64> {
     const JANUARY_2013: i64 = 1_356_998_400_000;
-    let (month, rest) = text.strip_prefix("2013-")?.split_once('-')?;
-    let (day, hour) = rest.strip_suffix(":00:00Z")?.split_once('T')?;
-    let days = day.parse::<i64>().ok()? - 1 + if month == "02" { 31 } else { 0 };
-    Some(JANUARY_2013 + (days * 24 + hour.parse::<i64>().ok()?) * 3_600_000)
+    let (date, hour) = text.strip_suffix(":00:00Z")?.split_once('T')?;
+    let mut numbers = date.split('-').map(|number| number.parse::<usize>().ok());
+    let (year, month, day) = (numbers.next()??, numbers.next()??, numbers.next()??);
+    // Flights of the last evening leave in the next year, UTC.
+    let before = [0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334];
+    let days = before.get(month.checked_sub(1)?)? + day.checked_sub(1)? + year.checked_sub(2013)? * 365;
+    let hours = i64::try_from(days).ok()? * 24 + hour.parse::<i64>().ok()?;
+    Some(JANUARY_2013 + hours * 3_600_000)
 }
 
 /// The same thing without a broker: a fold over the file.
 pub fn compute(flights: &[Flight]) -> Expected {
-    let mut open: BTreeMap<&str, Rotation> = BTreeMap::new();
+    let mut open: BTreeMap<&str, (Rotation, Vec<i64>)> = BTreeMap::new();
     let mut expected = Expected::default();
     for flight in flights {
         let Some(tail) = flight.tail.as_deref() else {
@@ -97,14 +111,18 @@ pub fn compute(flights: &[Flight]) -> Expected {
             events: vec![leg.clone()],
         };
         match open.get_mut(tail) {
-            Some(now) if at < now.start - GAP_MS => expected.dead_letters += 1,
-            Some(now) if at <= now.end + GAP_MS => {
+            Some((now, _)) if at < now.start - GAP_MS => expected.dead_letters += 1,
+            Some((now, times)) if at <= now.end + GAP_MS => {
                 (now.start, now.end, now.count) = (now.start.min(at), now.end.max(at), now.count + 1);
-                now.events.push(leg);
+                let place = times.partition_point(|time| *time <= at);
+                times.insert(place, at);
+                now.events.insert(place, leg);
             }
-            _ => expected.rotations.extend(open.insert(tail, fresh)),
+            _ => expected
+                .rotations
+                .extend(open.insert(tail, (fresh, vec![at])).map(|(closed, _)| closed)),
         }
     }
-    expected.rotations.extend(open.into_values());
+    expected.rotations.extend(open.into_values().map(|(last, _)| last));
     expected
 }

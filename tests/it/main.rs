@@ -17,6 +17,7 @@ mod member;
 mod modules;
 mod reading;
 mod security;
+mod stories;
 mod tidy;
 mod tools;
 mod versions;

@@ -45,6 +45,8 @@ enum Chore {
         #[arg(long, default_value_t = 200)]
         rounds: u32,
     },
+    /// The chain of three modules over the whole year of flights (336,776, from PyPI), under kill -9, against a plain computation.
+    Year,
     /// The crash sweep in its long form: every cut of many workloads.
     Sweep {
         /// How many.
@@ -72,6 +74,7 @@ fn main() -> ExitCode {
         Chore::Guests => run::guests(),
         Chore::Languages => languages::languages(),
         Chore::Kill { rounds } => run::kill(rounds),
+        Chore::Year => run::year(),
         Chore::Sweep { seeds } => run::sweep(seeds),
         Chore::Bench(options) => bench::bench(&options),
         Chore::Fuzz { target, seconds } => run::fuzz(&target, seconds),

