@@ -18,6 +18,7 @@ pub struct Flight {
     /// Carrier, flight, and from where to where.
     pub leg: String,
     /// Two letters.
+    #[allow(dead_code, reason = "only the stories of the end-to-end tests use it")]
     pub carrier: String,
 }
 

@@ -216,7 +216,7 @@ fn state_is_looked_into_and_a_batch_is_replayed_over_it() {
     assert_eq!((&keys[0]["task"], &keys[0]["key"]), (&0.into(), &"616e6e".into()));
     let shown = daemon.run(&["module", "state", "sessionize", "--bucket", "open", "--limit", "1"]);
     assert!(
-        shown.starts_with("task 0  \"ann\"  {") && shown.lines().count() == 1,
+        shown.starts_with("task 0  \"ann\"  [{") && shown.lines().count() == 1,
         "{shown}"
     );
     let wrong = daemon

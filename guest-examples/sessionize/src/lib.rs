@@ -90,9 +90,8 @@ fn process(batch: &Batch) -> Result<Ack, Error> {
         let event = settings.event(record.timestamp(), &record.json()?);
         let at = record.timestamp();
         let latest = sessions.last().map(|open| open.end.max(at));
-        let horizon = context::watermark()
-            .or(latest.filter(|_| !settings.timed))
-            .unwrap_or(i64::MIN);
+        let horizon = if settings.timed { context::watermark() } else { latest };
+        let horizon = horizon.unwrap_or(i64::MIN);
         join(&mut sessions, event, settings.gap_ms);
         if !settings.is_open(&sessions, at, horizon) {
             batch.dead_letter(&record, "late", "its session is closed already")?;
