@@ -15,7 +15,9 @@ use tidemill_protocol::{
 use super::{
     Modules,
     change::{Change, Deploy, Pause, Promote, Refused, Rollback},
-    durable, releases, status,
+    durable,
+    edition::Edition,
+    releases, shadow, status,
     tickets::Waiter,
 };
 use crate::{
@@ -45,6 +47,28 @@ impl Modules {
                     canary,
                 };
                 self.deploy(ctx, from, deploy, wait);
+            }
+            Call::ModuleShadow {
+                manifest,
+                digest,
+                batches,
+                ..
+            } => {
+                let release = durable::Release {
+                    number: shadow::OTHER,
+                    manifest: Arc::new(*manifest),
+                    digest: digest.0,
+                    deployed_at: ctx.now,
+                    by: String::from(principal),
+                    activated_at: None,
+                    returned: None,
+                };
+                let module = release.manifest.name().to_string();
+                let edition = Edition::loading(&release, ctx.state);
+                match self.deployed.get_mut(&module) {
+                    None => ctx.respond_admin(from, unknown(&module)),
+                    Some(deployed) => deployed.shadow(ctx, &mut self.tickets, from, edition, batches),
+                }
             }
             Call::ModuleHistory { module } => match ctx.state.modules.get(&module) {
                 None => ctx.respond_admin(from, unknown(&module)),

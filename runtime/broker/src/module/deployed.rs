@@ -30,6 +30,7 @@ use super::{
     rewind::Rewinding,
     rollout::Trial,
     run::Due,
+    shadow::{self, Shadow},
     task::{Phase, Source, Task, Tasks},
     tickets::{ReadFor, Tickets, Waiter},
     usage::TaskUsage,
@@ -73,6 +74,8 @@ pub(super) struct Deployed {
     pub(super) settle_at: Option<i64>,
     /// Dead letters that are processed again.
     pub(super) redrive: Option<Redrive>,
+    /// A version that is compared with the one that runs.
+    pub(super) shadow: Option<Shadow>,
     /// A rewind whose offsets are searched.
     pub(super) rewinding: Option<Rewinding>,
     /// Deploys that are answered when everything runs.
@@ -102,6 +105,7 @@ impl Deployed {
             refused: 0,
             settle_at: None,
             redrive: None,
+            shadow: None,
             rewinding: None,
             waits: Vec::new(),
         }
@@ -123,6 +127,8 @@ impl Deployed {
         if begins_anew {
             self.tasks.clear();
             self.stop_redrive(ctx, "the module began anew");
+            let message = "the module began anew: compare again".into();
+            self.end_shadow(ctx, tickets, Err((AdminCode::Unavailable, message)));
         }
         if let Some(reason) = &durable.paused {
             if begins_anew {
@@ -163,6 +169,8 @@ impl Deployed {
         }
         self.logs.end(ctx);
         self.stop_redrive(ctx, "the module was deleted");
+        let message = "the module was deleted".into();
+        self.end_shadow(ctx, tickets, Err((AdminCode::UnknownModule, message)));
         self.refuse_waits(ctx, AdminCode::UnknownModule, "the module was deleted");
     }
 
@@ -174,6 +182,9 @@ impl Deployed {
         version: &Version,
         result: Result<(), String>,
     ) {
+        if shadow::RUNNING <= version.number {
+            return self.shadow_loaded(ctx, tickets, version, result);
+        }
         let asked = self.editions.get_mut(&version.number);
         let asked = asked.filter(|edition| edition.version == *version && edition.load == Load::Loading);
         let Some(edition) = asked else { return };
@@ -291,6 +302,7 @@ impl Deployed {
         self.speak(ctx, tickets, Member::has_news);
         self.answer_waits(ctx);
         self.redrive_next(ctx, tickets);
+        self.shadow_next(ctx, tickets);
     }
 
     fn assign(&mut self, ctx: &mut Context<'_>, tickets: &mut Tickets, index: usize) {

@@ -35,6 +35,7 @@ mod releases;
 mod rewind;
 mod rollout;
 pub mod run;
+mod shadow;
 pub mod state_key;
 mod status;
 mod task;
@@ -219,6 +220,7 @@ impl Modules {
         };
         self.with(&module, |deployed, tickets| match what {
             ReadFor::Letters => deployed.letters(ctx, tickets, token, answer),
+            ReadFor::Shadow => deployed.shadow_batch(ctx, tickets, token, answer),
             _ => deployed.read(ctx, tickets, (task, token), answer),
         });
     }
@@ -236,7 +238,7 @@ impl Modules {
         self.with(&module, |deployed, _| match what {
             ReadFor::Start(place) => deployed.found(ctx, (task, token), place, found),
             ReadFor::Rewind(place) => deployed.rewind_found(ctx, token, place, found),
-            ReadFor::Batch | ReadFor::Letters => {}
+            ReadFor::Batch | ReadFor::Letters | ReadFor::Shadow => {}
         });
     }
 

@@ -83,6 +83,8 @@ pub(super) enum Phase {
     Waiting(i64),
     /// Going on with this release is proposed.
     Switching(u32),
+    /// Held while two versions are compared by what it has processed.
+    Shadowing,
 }
 
 /// What becomes true with a commit.
@@ -300,7 +302,7 @@ impl Task {
                 admin::Phase::Idle
             }
             Phase::Reading(_) => admin::Phase::Reading,
-            Phase::Running => admin::Phase::Running,
+            Phase::Running | Phase::Shadowing => admin::Phase::Running,
             Phase::Committing(_) => admin::Phase::Committing,
             Phase::Waiting(_) => admin::Phase::Waiting,
         }

@@ -65,6 +65,8 @@ pub(super) enum ReadFor {
     Rewind(usize),
     /// Dead letters to process again.
     Letters,
+    /// A batch to compare two versions by.
+    Shadow,
 }
 
 /// Whose read it is.

@@ -10,6 +10,7 @@ use tidemill_protocol::{
 use super::{
     change::{Change, Commit, Outcome, Pause, Progress, Refused, Totals},
     deployed::Deployed,
+    edition::Edition,
     event_time::{EventTimes, Seen},
     logs,
     member::is_fencing,
@@ -44,7 +45,11 @@ impl Deployed {
     /// Starts the next batch of an idle task if there is anything to read.
     pub(super) fn advance(&mut self, ctx: &mut Context<'_>, tickets: &mut Tickets, number: u32, patience: Patience) {
         let is_idle = |task: &Task| matches!(task.phase, Phase::Idle(_));
-        if !self.tasks.get(&number).is_some_and(is_idle) || self.switch(ctx, number) || self.run_letter(ctx, number) {
+        if !self.tasks.get(&number).is_some_and(is_idle)
+            || self.switch(ctx, number)
+            || self.run_letter(ctx, number)
+            || self.hold_for_shadow(ctx, tickets, number)
+        {
             return;
         }
         let Some(task) = self.tasks.get_mut(&number) else {
@@ -180,8 +185,13 @@ impl Deployed {
     }
 
     pub(super) fn run(&self, ctx: &Context<'_>, number: u32, inputs: Vec<Input>) -> Option<Run> {
-        let task = &self.tasks[&number];
-        let edition = self.editions.get(&task.release)?;
+        let edition = self.editions.get(&self.tasks.get(&number)?.release)?;
+        self.run_of(ctx, number, edition, inputs)
+    }
+
+    /// A run of a task by a release; `None` if the task is not here.
+    pub(super) fn run_of(&self, ctx: &Context<'_>, number: u32, edition: &Edition, inputs: Vec<Input>) -> Option<Run> {
+        let task = self.tasks.get(&number)?;
         let (manifest, grants) = (&edition.manifest, &edition.grants);
         let (batch, limits) = (&manifest.batch, &manifest.limits);
         let event_time = || EventTime {
@@ -222,7 +232,10 @@ impl Deployed {
     }
 
     /// The host has run a batch.
-    pub(super) fn processed(&mut self, ctx: &mut Context<'_>, tickets: &mut Tickets, mut processed: Processed) {
+    pub(super) fn processed(&mut self, ctx: &mut Context<'_>, tickets: &mut Tickets, processed: Processed) {
+        let Some(mut processed) = self.shadow_processed(ctx, tickets, processed) else {
+            return;
+        };
         for line in core::mem::take(&mut processed.logs) {
             self.logs.push(ctx, line);
         }

@@ -1,7 +1,7 @@
 //! Commands of modules, and how the answers of the management protocol print.
 //!
 //! `deploy NAME in=A,B [out=C] [dlq=D] [members=N] [start=S] [version=V] [late=MS] [idle=MS] [ttl=MS] [wait=1] [canary=TASKS [failures=N] [lag=N] [after=MS]]
-//!   [more=JSON]`: JSON is more of the manifest's top level
+//!   [shadow=BATCHES] [more=JSON]`: JSON is more of the manifest's top level
 //! `loaded NAME [version=V] [error=TEXT]`: the host answers each `load` of that module, or of that version
 //! `rewind NAME [to=START] [reset=1]`, `redrive NAME [code=C] [dry=1]`
 //! `rollback NAME [to=V] [wait=1]`, `promote NAME [wait=1]`, `history NAME`; `components`: how many must be kept
@@ -173,6 +173,7 @@ fn deploy(world: &mut World, command: &Command) -> Done {
         .map(|ms| format!(r#""ttl":"{ms}ms""#))
         .unwrap_or_default();
     let more = args.take_key("more").map(|more| format!(",{more}"));
+    let shadow = args.take_key("shadow").map(str::parse).transpose()?;
     let number = |text: Option<&str>| text.map_or(Ok(0), str::parse::<u64>);
     let tasks = args.take_key("canary").map(str::parse).transpose()?;
     let failures_max = u32::try_from(number(args.take_key("failures"))?)?;
@@ -196,6 +197,15 @@ fn deploy(world: &mut World, command: &Command) -> Done {
     let mut digest = [0; 32];
     digest[..version.len()].copy_from_slice(version.as_bytes());
     let digest = Digest(digest);
+    if let Some(batches) = shadow {
+        world.admin(Call::ModuleShadow {
+            manifest: manifest.into(),
+            component_bytes: 8,
+            digest,
+            batches,
+        });
+        return Ok(());
+    }
     world.admin(Call::ModuleDeploy {
         manifest: manifest.into(),
         component_bytes: 8,

@@ -84,7 +84,7 @@ async fn read_call(gate: &Gate, from: &mut RecvStream) -> Result<(Call, Option<C
     let bytes = read(gate, from, u64::from(length)).await?;
     let call: Call =
         serde_json::from_slice(&bytes.bytes).map_err(|e| invalid(format!("the call cannot be read: {e}")))?;
-    let Call::ModuleDeploy { component_bytes, .. } = &call else {
+    let (Call::ModuleDeploy { component_bytes, .. } | Call::ModuleShadow { component_bytes, .. }) = &call else {
         return Ok((call, None));
     };
     let bound = gate.config().modules.component_bytes_max;
@@ -102,7 +102,7 @@ async fn read_call(gate: &Gate, from: &mut RecvStream) -> Result<(Call, Option<C
 
 /// Checks what arrived, keeps and compiles it.
 async fn compile(gate: &Gate, call: &Call, component: Component) -> Result<(), Answer> {
-    let Call::ModuleDeploy { digest, .. } = call else {
+    let (Call::ModuleDeploy { digest, .. } | Call::ModuleShadow { digest, .. }) = call else {
         return Ok(());
     };
     let (expected, compiler) = (*digest, gate.compiler());

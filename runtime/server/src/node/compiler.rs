@@ -55,6 +55,9 @@ impl Compiler {
         let mut staged = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         staged.insert(*digest, clock::instant());
         files::create_dir(&self.directory).map_err(|e| e.to_string())?;
+        if self.is_staged(digest) {
+            return Ok(());
+        }
         self.compile(component)?;
         files::write_private(&self.component(digest), component).map_err(|e| e.to_string())
     }
@@ -95,6 +98,14 @@ impl Compiler {
                 tracing::warn!(path = %entry.path().display(), %error, "a component of no version cannot be deleted");
             }
         }
+    }
+
+    /// Whether a component is here and was compiled before, if perhaps for another build: loading sees to that.
+    fn is_staged(&self, digest: &[u8; 32]) -> bool {
+        let prefix = format!("{}-", Digest(*digest));
+        let is_artefact = |name: &str| name.starts_with(&prefix) && name.ends_with(".cwasm");
+        let mut entries = std::fs::read_dir(&self.directory).into_iter().flatten().flatten();
+        self.component(digest).is_file() && entries.any(|entry| entry.file_name().to_str().is_some_and(is_artefact))
     }
 
     fn component(&self, digest: &[u8; 32]) -> PathBuf {

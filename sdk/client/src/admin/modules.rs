@@ -77,6 +77,17 @@ impl Admin {
         .await
     }
 
+    /// Runs this version over the last `batches` of each task of a module, beside the one that runs: what differs comes as progress.
+    pub async fn shadow_module(&self, deploy: Deploy, batches: u32) -> Result<Answers> {
+        let call = Call::ModuleShadow {
+            manifest: Box::new(deploy.manifest),
+            component_bytes: deploy.component.len() as u64,
+            digest: deploy.digest,
+            batches,
+        };
+        self.ask(&call, deploy.component).await
+    }
+
     /// All modules.
     pub async fn list_modules(&self) -> Result<Vec<ModuleStatus>> {
         let mut answers = self.ask(&Call::ModuleList, Bytes::new()).await?;

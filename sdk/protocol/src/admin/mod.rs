@@ -6,7 +6,7 @@
 //! client -> +----------------+---------------------+------------------------------------------+
 //!           | length: u32 BE | JSON of a [`Call`]  | component, `component_bytes` of it       |
 //!           +----------------+---------------------+------------------------------------------+
-//!                                                    only after `module-deploy`
+//!                                                    after `module-deploy`, `module-shadow`
 //! server -> {"answer":"progress",...}\n {"answer":"module",...}\n ... {"answer":"done"}\n   then the stream ends
 //! ```
 //!
@@ -77,6 +77,18 @@ pub enum Call {
         /// Only on some tasks for now, if another version of it runs.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         canary: Option<Canary>,
+    },
+    /// Run this version over what the module has processed last, beside the one that runs, and tell what differs. Nothing of it is kept.
+    /// The component's bytes follow.
+    ModuleShadow {
+        /// What the version is and may do; its name is the deployment's.
+        manifest: Box<Manifest>,
+        /// Length of the component that follows.
+        component_bytes: u64,
+        /// SHA-256 of the component; checked against what arrives.
+        digest: Digest,
+        /// How many of the last batches of each task, full ones.
+        batches: u32,
     },
     /// One `version` answer for each version that is kept, oldest first.
     ModuleHistory {
@@ -174,7 +186,7 @@ pub enum Call {
 pub enum Answer {
     /// Something was reached on the way.
     Progress {
-        /// Stable word: received, compiled, changed, committed, loaded, switched, running, letter, failed, redriven.
+        /// Stable word: received, compiled, changed, committed, loaded, switched, running, letter, failed, redriven, different, compared.
         stage: String,
         /// For a person.
         message: String,

@@ -19,6 +19,7 @@ use crate::cli::remote::{Remote, explained, print};
 #[command(after_help = "Examples:
   tidemill module deploy guest-examples/redact
   tidemill module deploy module.toml --component target/wasm32-wasip2/release/redact.wasm --no-wait
+  tidemill module deploy . --shadow 20
   tidemill module deploy . --canary 1 --canary-lag 10000 --promote-after 10m
 
 What the new version may do that the running one might not is printed as `+`, what it may do no more as `-`.")]
@@ -32,6 +33,9 @@ pub(super) struct Deploy {
     /// Return when the deployment is durable, not only when the module runs.
     #[arg(long)]
     no_wait: bool,
+    /// Deploy nothing: run the version over the last so many batches of each task, beside the one that runs, and print what differs.
+    #[arg(long, value_name = "BATCHES", conflicts_with_all = ["canary", "no_wait"], value_parser = clap::value_parser!(u32).range(1..=1000))]
+    shadow: Option<u32>,
     /// Let only this many tasks run it for now. It is taken back by itself when it does badly.
     #[arg(long, value_name = "TASKS", value_parser = clap::value_parser!(u32).range(1..))]
     canary: Option<u32>,
@@ -64,6 +68,11 @@ impl Deploy {
             }),
             ..Deployment::new(project.manifest, component)
         };
+        if let Some(batches) = self.shadow {
+            return with_admin(remote, async |admin| {
+                shadow(admin, deployment, batches, self.json).await
+            });
+        }
         with_admin(remote, async |admin| deploy(admin, deployment, self.json).await)
     }
 }
@@ -88,6 +97,11 @@ async fn deploy(admin: &Admin, deployment: Deployment, json: bool) -> Result<(),
             "{name} {version} is deployed: `tidemill module status {name}` shows when it runs"
         )),
     }
+}
+
+async fn shadow(admin: &Admin, deployment: Deployment, batches: u32, json: bool) -> Result<(), Failure> {
+    let answers = admin.shadow_module(deployment, batches).await.map_err(explained)?;
+    follow(answers, json).await
 }
 
 /// Reads `10m`.
