@@ -51,6 +51,42 @@ fn acting(act: &'static str, label: &'static str) -> impl Fn(&mut toml::Table) {
 }
 
 #[test]
+fn a_shadow_tells_what_another_version_would_have_done_and_changes_nothing() {
+    let daemon = Daemon::start();
+    create(&daemon, &["firehose", "team.orders", "team.users", "team.rest"], 1);
+    deploy(&daemon, "route", labelled("1.0.0"));
+    produce(
+        &daemon,
+        "firehose",
+        ["orders.1", "users.1", "weather.1"].map(String::from),
+    );
+    until_caught_up(&daemon, "route", 3);
+    let shadow = |change: &dyn Fn(&mut toml::Table)| {
+        let manifest = prepare(&daemon, "route", change);
+        daemon.run(&["module", "deploy", manifest.to_str().unwrap(), "--shadow", "10"])
+    };
+    let same = shadow(&labelled("1.1.0"));
+    assert!(
+        same.contains("1 batches, 3 records: 0 batches came out differently"),
+        "{same}"
+    );
+    let other = shadow(&|manifest| {
+        labelled("2.0.0")(manifest);
+        let config = manifest["config"].as_table_mut().unwrap();
+        config.insert("orders".into(), "team.rest".into());
+    });
+    assert!(other.contains("team.orders: 1 records became 0"), "{other}");
+    assert!(other.contains("1 batches came out differently"), "{other}");
+    assert_eq!(status(&daemon, "route")["version"], "1.0.0");
+    assert_eq!(history(&daemon, "route").len(), 1);
+    assert_eq!(consume(&daemon, "team.rest").len(), 1, "nothing was written twice");
+    produce(&daemon, "firehose", ["orders.2".to_owned()]);
+    until("the version that runs goes on", || {
+        consume(&daemon, "team.orders").len() == 2
+    });
+}
+
+#[test]
 fn an_upgrade_loses_nothing_repeats_nothing_and_hardly_pauses() {
     let daemon = Daemon::start();
     create(&daemon, &["firehose", "team.orders", "team.users", "team.rest"], 4);

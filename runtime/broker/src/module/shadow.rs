@@ -244,6 +244,7 @@ impl Deployed {
                     until: *end,
                     give_up: Vec::new(),
                     records,
+                    has_more: false,
                 }),
                 // Nothing to be had: go on behind it.
                 _ => *first = *end,
@@ -365,11 +366,6 @@ impl Deployed {
             }
             self.advance(ctx, tickets, number, Patience::None);
         }
-    }
-
-    /// Whether somebody's comparison is this one.
-    pub(super) fn shadow_is_of(&self, from: RequestId) -> bool {
-        self.shadow.as_ref().is_some_and(|shadow| shadow.from == from)
     }
 }
 
