@@ -7,24 +7,28 @@ use tidemill_guest::prelude::*;
 
 fn process(batch: &Batch) -> Result<Ack, Error> {
     let keys = batch.keys_only();
-    let mut routes: BTreeMap<String, Vec<u32>> = BTreeMap::new();
-    let (mut prefix, mut topic): (&[u8], Option<String>) = (b"", None);
+    let mut topics: Vec<(String, Vec<u32>)> = Vec::new();
+    // Which of the topics: asked once for each prefix, not for each record.
+    let mut routes: BTreeMap<&[u8], usize> = BTreeMap::new();
     for record in &keys {
-        let wanted = record
-            .key()
-            .map_or(&b""[..], |key| key.split(|b| *b == b'.').next().unwrap_or(key));
-        if topic.is_none() || wanted != prefix {
-            (prefix, topic) = (wanted, Some(route(wanted)?));
-        }
-        let Some(topic) = &topic else { continue };
-        match routes.get_mut(topic) {
-            Some(indexes) => indexes.push(record.index()),
+        let key = record.key().unwrap_or_default();
+        let prefix = key.split(|b| *b == b'.').next().unwrap_or(key);
+        let at = match routes.get(prefix) {
+            Some(at) => *at,
             None => {
-                routes.insert(topic.clone(), vec![record.index()]);
+                let topic = route(prefix)?;
+                let known = topics.iter().position(|(name, _)| *name == topic);
+                let at = known.unwrap_or(topics.len());
+                if known.is_none() {
+                    topics.push((topic, Vec::new()));
+                }
+                routes.insert(prefix, at);
+                at
             }
-        }
+        };
+        topics[at].1.push(record.index());
     }
-    for (topic, indexes) in &routes {
+    for (topic, indexes) in &topics {
         batch.forward(topic, indexes)?;
     }
     Ok(Ack::All)

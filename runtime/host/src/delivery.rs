@@ -284,6 +284,10 @@ impl Delivery {
             .map_err(|error| (next, error))?;
         let chunk = u32::try_from(self.chunks.len()).unwrap_or(u32::MAX);
         self.chunks.push(payload.bytes().clone());
+        // What the header claims is bounded by what the run may take and by what the bytes could hold.
+        let claimed = usize::try_from(batch.header().record_count).unwrap_or(0);
+        let most = (limits.records_max as usize).min(payload.bytes().len() / RECORD_BYTES_MIN);
+        taken.entries.reserve(claimed.min(most));
         for record in payload.records() {
             let record = record.map_err(|error| (next, error))?;
             next = record.offset + 1;
@@ -328,6 +332,9 @@ impl Delivery {
         }
     }
 }
+
+/// The shortest record: length, attributes, two deltas, no key, no value, no headers.
+const RECORD_BYTES_MIN: usize = 7;
 
 /// What was decoded of one input so far.
 #[derive(Default)]

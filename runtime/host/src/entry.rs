@@ -18,6 +18,8 @@ pub(crate) struct Entry {
     pub(crate) value: Span,
     /// First of its headers in the delivery's list, and their number.
     pub(crate) headers: (u32, u32),
+    /// All of these as they are encoded.
+    pub(crate) encoded: Span,
     /// Bytes that it counts for in limits.
     pub(crate) size: u32,
 }
@@ -53,6 +55,7 @@ impl Entry {
             source: place.1,
             key,
             value,
+            encoded: Span::new(chunk, Some(record.encoded)),
             headers: (number(first), number(headers.len() - first)),
             size: number(size),
         }

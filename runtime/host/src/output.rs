@@ -56,6 +56,24 @@ impl<'a, H: Iterator<Item = RecordHeader<'a>> + Clone> Message<'a, H> {
     }
 }
 
+/// A record on its way from an input to an output as it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Forwarded<'a> {
+    /// Milliseconds.
+    pub(crate) timestamp: i64,
+    /// Key, which decides on the partition.
+    pub(crate) key: Option<&'a [u8]>,
+    /// Key, value and headers as they were written.
+    pub(crate) encoded: &'a [u8],
+}
+
+impl Forwarded<'_> {
+    /// Bytes that it counts for.
+    pub(crate) fn size(&self) -> usize {
+        Builder::RECORD_OVERHEAD_MAX + self.encoded.len()
+    }
+}
+
 /// Records of one call, by topic and partition.
 #[derive(Debug, Default)]
 pub(crate) struct Outputs {
@@ -72,6 +90,8 @@ struct Topic {
     name: String,
     partitions: u32,
     batch_bytes_max: usize,
+    /// Room that the next batch is begun with.
+    expected: usize,
     /// Partition of records without a key.
     sticky: u32,
     /// One more than the index of the partition's last builder; 0 is none.
@@ -107,6 +127,7 @@ impl Outputs {
             name: name.to_owned(),
             partitions: granted.partitions,
             batch_bytes_max: granted.batch_bytes_max,
+            expected: 0,
             sticky: sticky(self.sticky.0, self.sticky.1, granted.partitions),
             last: vec![0; granted.partitions as usize],
             builders: Vec::new(),
@@ -121,6 +142,26 @@ impl Outputs {
             topic: &self.topics[topic.0],
             bytes: 0,
         }
+    }
+
+    /// Says how many bytes a request has, once it is checked: batches that it begins get their share at once.
+    pub(crate) fn expect(&mut self, topic: TopicIndex, bytes: usize) {
+        let topic = &mut self.topics[topic.0];
+        // Keys do not spread evenly.
+        let share = bytes / topic.partitions as usize / 4 * 5;
+        topic.expected = share.min(topic.batch_bytes_max);
+    }
+
+    /// Adds a record that [`Outputs::check`] has seen, as it was written.
+    pub(crate) fn forward(&mut self, topic: TopicIndex, record: &Forwarded<'_>) {
+        let size = record.size();
+        self.bytes += size;
+        self.records += 1;
+        let topic = &mut self.topics[topic.0];
+        let partition = topic.partition_of(record.key);
+        topic
+            .builder(partition, size)
+            .append_encoded(record.timestamp, record.encoded);
     }
 
     /// Adds a record that [`Outputs::check`] has seen.
@@ -176,7 +217,11 @@ impl Check<'_> {
         {
             return Err(Refused::NoSuchPartition);
         }
-        let size = message.size();
+        self.size(message.size())
+    }
+
+    /// One more record of so many bytes.
+    pub(crate) fn size(&mut self, size: usize) -> Result<(), Refused> {
         if self.topic.batch_bytes_max < HEADER_BYTES + size {
             return Err(Refused::TooLarge);
         }
@@ -186,6 +231,11 @@ impl Check<'_> {
         }
         Ok(())
     }
+
+    /// Bytes of the records so far.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
 }
 
 impl Topic {
@@ -193,19 +243,27 @@ impl Topic {
     where
         H: Iterator<Item = RecordHeader<'a>> + Clone,
     {
+        let partition = message.partition.unwrap_or_else(|| self.partition_of(message.key));
+        let builder = self.builder(partition, size);
+        builder.append(message.timestamp, message.key, message.value, message.headers);
+    }
+
+    fn partition_of(&self, key: Option<&[u8]>) -> u32 {
         let by_key = |key| partition_of_key(key, self.partitions);
-        let partition = message
-            .partition
-            .or_else(|| message.key.and_then(by_key))
-            .unwrap_or(self.sticky);
+        key.and_then(by_key).unwrap_or(self.sticky)
+    }
+
+    /// The partition's batch that has room for so many bytes more.
+    fn builder(&mut self, partition: u32, size: usize) -> &mut Builder {
         let last = self.last[partition as usize] as usize;
         if last == 0 || self.batch_bytes_max < self.builders[last - 1].1.size() + size {
-            self.builders.push((partition, Builder::new()));
+            let mut builder = Builder::new();
+            builder.reserve(self.expected);
+            self.builders.push((partition, builder));
             self.last[partition as usize] =
                 u32::try_from(self.builders.len()).expect("fewer batches than bytes of quota");
         }
-        let builder = &mut self.builders[self.last[partition as usize] as usize - 1].1;
-        builder.append(message.timestamp, message.key, message.value, message.headers);
+        &mut self.builders[self.last[partition as usize] as usize - 1].1
     }
 }
 

@@ -1,6 +1,7 @@
 //! Which partition a key, or a group, belongs to. Every Kafka client and broker has to agree on this, so the hashes are Java's.
 
 /// The partition of a key, as Kafka's Java client chooses it. `None` if there are no partitions.
+#[inline]
 pub fn partition_of_key(key: &[u8], partitions: u32) -> Option<u32> {
     (murmur2(key) & 0x7fff_ffff).checked_rem(partitions)
 }
@@ -14,6 +15,7 @@ pub fn partition_of_name(name: &str, partitions: u32) -> Option<u32> {
 }
 
 /// MurmurHash2 with the seed of Kafka's Java client.
+#[inline]
 pub fn murmur2(data: &[u8]) -> u32 {
     const SEED: u32 = 0x9747_b28c;
     const M: u32 = 0x5bd1_e995;

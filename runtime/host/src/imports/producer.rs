@@ -17,7 +17,7 @@ use crate::{
     dead_letter::Letter,
     delivery::Delivery,
     log::cut,
-    output::{Message, Outputs, Refused},
+    output::{Forwarded, Message, Outputs, Refused},
 };
 
 type Answer = (Result<(), Error>,);
@@ -111,25 +111,24 @@ fn forward(call: &mut Call, topic: &str, indexes: &[u32]) -> Result<(), Error> {
 
 fn forward_to(outputs: &mut Outputs, delivery: &Delivery, topic: &str, indexes: &[u32]) -> Result<(), Unsent> {
     let topic = outputs.topic(topic)?;
-    let message = |index: &u32| {
+    let forwarded = |index: &u32| {
         let (entry, chunk) = delivery
             .get(*index as usize)
             .ok_or(Unsent::Malformed("forward: no such record in the batch"))?;
-        let (key, value, headers) = (entry.key.of(chunk), entry.value.of(chunk), delivery.headers(entry));
-        Ok::<_, Unsent>(Message {
-            key,
-            value,
-            headers,
+        Ok::<_, Unsent>(Forwarded {
             timestamp: entry.timestamp,
-            partition: None,
+            key: entry.key.of(chunk),
+            encoded: entry.encoded.of(chunk).unwrap_or_default(),
         })
     };
     let mut check = outputs.check(topic);
     for index in indexes {
-        check.record(&message(index)?)?;
+        check.size(forwarded(index)?.size())?;
     }
+    let bytes = check.bytes();
+    outputs.expect(topic, bytes);
     for index in indexes {
-        outputs.push(topic, message(index)?);
+        outputs.forward(topic, &forwarded(index)?);
     }
     Ok(())
 }
@@ -239,6 +238,8 @@ fn send_columns(outputs: &mut Outputs, topic: &str, columns: &Columns<'_>, times
     let topic = outputs.topic(topic)?;
     let mut check = outputs.check(topic);
     columns.each(timestamp, |message| Ok(check.record(&message)?))?;
+    let bytes = check.bytes();
+    outputs.expect(topic, bytes);
     columns.each(timestamp, |message| {
         outputs.push(topic, message);
         Ok(())

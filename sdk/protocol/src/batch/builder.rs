@@ -48,6 +48,9 @@ impl Default for Builder {
 }
 
 impl Builder {
+    /// What a record takes at most before its key: length, attributes and deltas.
+    pub const RECORD_OVERHEAD_MAX: usize = 5 + 1 + 10 + 5;
+
     /// An empty batch without compression and without a producer.
     pub fn new() -> Self {
         Self {
@@ -75,6 +78,12 @@ impl Builder {
         self
     }
 
+    /// Makes room for so many bytes more, if the caller knows.
+    pub fn reserve(&mut self, bytes: usize) -> &mut Self {
+        self.bytes.reserve(bytes);
+        self
+    }
+
     /// Adds a record.
     pub fn append<'a>(
         &mut self,
@@ -84,29 +93,14 @@ impl Builder {
         headers: impl IntoIterator<Item = RecordHeader<'a>, IntoIter: Clone>,
     ) {
         let headers = headers.into_iter();
-        if self.record_count == 0 {
-            self.base_timestamp = timestamp;
-        }
-        let timestamp_delta = timestamp.wrapping_sub(self.base_timestamp);
-        let offset_delta = i64::from(self.record_count);
         let header_count = headers.clone().count() as i64;
-
-        let body_bytes = 1
-            + varint_bytes(timestamp_delta)
-            + varint_bytes(offset_delta)
-            + nullable_bytes(key)
-            + nullable_bytes(value)
-            + varint_bytes(header_count)
-            + headers
-                .clone()
-                .map(|header| nullable_bytes(Some(header.key)) + nullable_bytes(header.value))
-                .sum::<usize>();
-        put_varint(&mut self.bytes, signed(body_bytes));
-        self.bytes.reserve(body_bytes);
+        let header_bytes = headers
+            .clone()
+            .map(|header| nullable_bytes(Some(header.key)) + nullable_bytes(header.value))
+            .sum::<usize>();
+        let encoded_bytes = nullable_bytes(key) + nullable_bytes(value) + varint_bytes(header_count) + header_bytes;
+        self.begin(timestamp, encoded_bytes);
         let start = self.bytes.len();
-        self.bytes.push(0);
-        put_varint(&mut self.bytes, timestamp_delta);
-        put_varint(&mut self.bytes, offset_delta);
         self.put_nullable(key);
         self.put_nullable(value);
         put_varint(&mut self.bytes, header_count);
@@ -114,8 +108,35 @@ impl Builder {
             self.put_nullable(Some(header.key));
             self.put_nullable(header.value);
         }
-        debug_assert_eq!(self.bytes.len() - start, body_bytes, "a record is as long as it says");
+        debug_assert_eq!(
+            self.bytes.len() - start,
+            encoded_bytes,
+            "a record is as long as it says"
+        );
+    }
 
+    /// Adds a record whose key, value and headers are [`Record::encoded`](super::Record::encoded) in another batch: one copy.
+    #[inline]
+    pub fn append_encoded(&mut self, timestamp: i64, encoded: &[u8]) {
+        self.begin(timestamp, encoded.len());
+        self.bytes.extend_from_slice(encoded);
+    }
+
+    /// What stands before key, value and headers.
+    #[inline]
+    fn begin(&mut self, timestamp: i64, encoded_bytes: usize) {
+        if self.record_count == 0 {
+            self.base_timestamp = timestamp;
+        }
+        let timestamp_delta = timestamp.wrapping_sub(self.base_timestamp);
+        let offset_delta = i64::from(self.record_count);
+        let record_bytes = 1 + varint_bytes(timestamp_delta) + varint_bytes(offset_delta) + encoded_bytes;
+        put_varint(&mut self.bytes, signed(record_bytes));
+        self.bytes.reserve(record_bytes);
+        // Attributes, of which there are none.
+        self.bytes.push(0);
+        put_varint(&mut self.bytes, timestamp_delta);
+        put_varint(&mut self.bytes, offset_delta);
         self.max_timestamp = self.max_timestamp.max(timestamp);
         self.record_count += 1;
     }
@@ -137,11 +158,10 @@ impl Builder {
 
     /// An upper bound of what a record adds to [`Builder::size`].
     pub fn record_bytes_max(key: Option<&[u8]>, value: Option<&[u8]>, headers: &[RecordHeader<'_>]) -> usize {
-        const NUMBERS_BYTES_MAX: usize = 5 + 1 + 10 + 5 + 5;
         let headers = headers
             .iter()
             .map(|header| nullable_bytes(Some(header.key)) + nullable_bytes(header.value));
-        NUMBERS_BYTES_MAX + nullable_bytes(key) + nullable_bytes(value) + headers.sum::<usize>()
+        Self::RECORD_OVERHEAD_MAX + 5 + nullable_bytes(key) + nullable_bytes(value) + headers.sum::<usize>()
     }
 
     /// The batch, uncompressed: base offset 0, leader epoch -1, CRC set.
@@ -179,6 +199,7 @@ impl Builder {
         }
     }
 
+    #[inline]
     fn put_nullable(&mut self, bytes: Option<&[u8]>) {
         let Some(bytes) = bytes else {
             return put_varint(&mut self.bytes, -1);
@@ -205,6 +226,7 @@ impl Builder {
     }
 }
 
+#[inline]
 fn nullable_bytes(bytes: Option<&[u8]>) -> usize {
     match bytes {
         Some(bytes) => varint_bytes(signed(bytes.len())) + bytes.len(),
@@ -212,6 +234,7 @@ fn nullable_bytes(bytes: Option<&[u8]>) -> usize {
     }
 }
 
+#[inline]
 fn signed(len: usize) -> i64 {
     i64::try_from(len).expect("a slice is at most isize::MAX bytes long")
 }

@@ -67,6 +67,8 @@ pub struct Record<'a> {
     pub value: Option<&'a [u8]>,
     /// Headers in the order in which they were written; a name may repeat.
     pub headers: Headers<'a>,
+    /// Key, value and headers as they are encoded: what [`Builder::append_encoded`](super::Builder::append_encoded) takes.
+    pub encoded: &'a [u8],
 }
 
 /// A name and a value that travel with a record.
@@ -130,6 +132,7 @@ impl<'a> Walk<'a> {
         let _attributes = from.byte()?;
         let timestamp_delta = from.varlong()?;
         let offset_delta = from.varint()?;
+        let encoded = from.0;
         let key = from.nullable()?;
         let value = from.nullable()?;
         let headers = Headers::take(&mut from)?;
@@ -147,6 +150,7 @@ impl<'a> Walk<'a> {
             key,
             value,
             headers,
+            encoded,
         })
     }
 }
@@ -170,6 +174,7 @@ impl<'a> Headers<'a> {
     }
 }
 
+#[inline]
 fn take_header<'a>(from: &mut Cursor<'a>) -> Option<RecordHeader<'a>> {
     let key = from.nullable()??;
     let value = from.nullable()?;
@@ -179,6 +184,7 @@ fn take_header<'a>(from: &mut Cursor<'a>) -> Option<RecordHeader<'a>> {
 impl<'a> Iterator for Headers<'a> {
     type Item = RecordHeader<'a>;
 
+    #[inline]
     fn next(&mut self) -> Option<RecordHeader<'a>> {
         self.count = self.count.checked_sub(1)?;
         take_header(&mut self.rest)

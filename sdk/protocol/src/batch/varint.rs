@@ -77,12 +77,14 @@ impl<'a> Cursor<'a> {
 }
 
 /// Bytes that a number takes.
+#[inline]
 pub(super) fn varint_bytes(value: i64) -> usize {
     let significant = 64 - (zigzag(value) | 1).leading_zeros();
     significant.div_ceil(7) as usize
 }
 
 /// Appends a number. A 32-bit one takes the same bytes as a 64-bit one.
+#[inline]
 pub(super) fn put_varint(to: &mut Vec<u8>, value: i64) {
     let mut rest = zigzag(value);
     while rest >= 0x80 {
@@ -92,6 +94,7 @@ pub(super) fn put_varint(to: &mut Vec<u8>, value: i64) {
     to.push(rest.to_le_bytes()[0]);
 }
 
+#[inline]
 fn zigzag(value: i64) -> u64 {
     (value << 1 ^ value >> 63).cast_unsigned()
 }
