@@ -105,12 +105,13 @@ async fn a_visit_becomes_one_session_whatever_happens_meanwhile() {
         &["clicks", "sessions", "sessions.dlq", "funnel", "funnel.dlq"],
         PARTITIONS as i32,
     );
-    deploy(&daemon, "sessionize", |manifest| {
-        manifest["input"][0]
-            .as_table_mut()
-            .unwrap()
-            .insert("max-out-of-order".into(), "30m".into());
-    });
+    let sessionize = |version: &str, daemon: &Daemon| {
+        deploy(daemon, "sessionize", |manifest| {
+            input(manifest, "clicks", "30m");
+            set(manifest, "module", &[("version", version)]);
+        });
+    };
+    sessionize("1.0.0", &daemon);
     deploy(&daemon, "funnel", |manifest| {
         let path = VISIT.map(|(event, _)| event).join(" > ");
         manifest["config"]
@@ -132,6 +133,9 @@ async fn a_visit_becomes_one_session_whatever_happens_meanwhile() {
             // Batches are on their way, sessions are open, timers are set, and nobody is warned.
             daemon.kill();
             daemon.restart();
+        }
+        if n % 200 == 199 {
+            sessionize(&format!("1.{n}.0"), &daemon);
         }
     }
     deliveries.extend(tick(&producer, "clicks", 10 * DAY).await);
@@ -244,10 +248,17 @@ fn planes() -> BTreeMap<String, Value> {
     lines.deserialize().map(|line| plane(line.unwrap())).collect()
 }
 
-/// The chain: enrich puts the aircraft into each flight, sessionize makes rotations of the flights, funnel adds them up.
-fn deploy_chain(daemon: &Daemon) {
-    deploy(daemon, "enrich", |_| {});
+/// The chain: enrich puts the aircraft into each flight, sessionize makes rotations of the flights, funnel adds them up. A version is a label and
+/// so many members: each upgrade is a rebalance, too.
+fn deploy_chain(daemon: &Daemon, version: u32) {
+    let versioned = |manifest: &mut toml::Table| {
+        let module = manifest["module"].as_table_mut().unwrap();
+        module.insert("version".into(), format!("1.{version}.0").into());
+        module.insert("members".into(), i64::from(1 + version % 3).into());
+    };
+    deploy(daemon, "enrich", versioned);
     deploy(daemon, "sessionize", |manifest| {
+        versioned(manifest);
         set(
             manifest,
             "config",
@@ -266,6 +277,7 @@ fn deploy_chain(daemon: &Daemon) {
             .insert("topic".into(), "rotations".into());
     });
     deploy(daemon, "funnel", |manifest| {
+        versioned(manifest);
         set(manifest, "config", &[("by", "/carrier"), ("steps", "")]);
         input(manifest, "rotations", "4d");
     });
@@ -285,7 +297,7 @@ fn input(manifest: &mut toml::Table, topic: &str, max_out_of_order: &str) {
 }
 
 #[tokio::test(flavor = "current_thread")]
-async fn daily_totals_per_carrier_survive_random_kills() {
+async fn daily_totals_per_carrier_survive_kills_upgrades_and_rebalances() {
     let (mut flights, planes) = (flights::read(&flights_file()).unwrap(), planes());
     // Day by day; within a day they stay as they are, which is not in order of time.
     flights.sort_by_key(|flight| flight.at / DAY);
@@ -303,7 +315,7 @@ async fn daily_totals_per_carrier_survive_random_kills() {
         "funnel.dlq",
     ];
     create(&daemon, &topics, PARTITIONS as i32);
-    deploy_chain(&daemon);
+    deploy_chain(&daemon, 0);
     let client = client(&daemon).await;
     let producer = producer(&client).await;
     for (tail, facts) in &planes {
@@ -316,7 +328,7 @@ async fn daily_totals_per_carrier_survive_random_kills() {
     producer.flush().await.unwrap();
     until_caught_up(&daemon, "enrich", planes.len() as u64);
     let mut deliveries = Vec::new();
-    let (mut kills, piece) = (0, flights.len() / 12 + 1);
+    let (mut kills, mut upgrades, piece) = (0, 0, flights.len() / 12 + 1);
     for part in flights.chunks(piece) {
         for flight in part {
             let mut record = Record::to("flights").value(flight.value.clone()).timestamp(flight.at);
@@ -326,10 +338,17 @@ async fn daily_totals_per_carrier_survive_random_kills() {
             deliveries.push(producer.enqueue(record).await.unwrap());
         }
         tokio::time::sleep(Duration::from_millis(random.below(300))).await;
-        if random.below(2) == 0 {
-            daemon.kill();
-            daemon.restart();
-            kills += 1;
+        match random.below(3) {
+            0 => {
+                daemon.kill();
+                daemon.restart();
+                kills += 1;
+            }
+            1 => {
+                upgrades += 1;
+                deploy_chain(&daemon, upgrades);
+            }
+            _ => {}
         }
     }
     deliveries.extend(tick(&producer, "flights", flights.last().unwrap().at + 60 * DAY).await);
@@ -366,7 +385,7 @@ async fn daily_totals_per_carrier_survive_random_kills() {
     assert_eq!(values(&daemon, "flights.dlq").len(), unkeyed);
     assert_eq!(values(&daemon, "funnel.dlq").len(), 0);
     eprintln!(
-        "  {} flights, {} totals of {all} legs, {kills} kills",
+        "  {} flights, {} totals of {all} legs, {kills} kills, {upgrades} upgrades of the chain",
         flights.len(),
         expected.len()
     );
