@@ -25,7 +25,7 @@ impl<'a> Cursor<'a> {
         Some(byte)
     }
 
-    /// Most are one byte long: lengths under 64, deltas.
+    /// Most are one byte long, nearly all others two: lengths under 64 and under 8192, deltas.
     #[inline]
     pub(super) fn varint(&mut self) -> Option<i32> {
         let first = self.byte()?;
@@ -49,7 +49,18 @@ impl<'a> Cursor<'a> {
     }
 
     /// The rest of a number of at most `bytes_max` bytes, whose first byte says that there is more.
+    #[inline]
     fn long(&mut self, first: u8, bytes_max: u32) -> Option<u64> {
+        match self.0.split_first() {
+            Some((&second, rest)) if second < 0x80 => {
+                self.0 = rest;
+                Some(u64::from(first & 0x7f) | u64::from(second) << 7)
+            }
+            _ => self.longer(first, bytes_max),
+        }
+    }
+
+    fn longer(&mut self, first: u8, bytes_max: u32) -> Option<u64> {
         let mut value = u64::from(first & 0x7f);
         for index in 1..bytes_max {
             let byte = self.byte()?;
@@ -87,6 +98,10 @@ pub(super) fn varint_bytes(value: i64) -> usize {
 #[inline]
 pub(super) fn put_varint(to: &mut Vec<u8>, value: i64) {
     let mut rest = zigzag(value);
+    if (0x80..0x4000).contains(&rest) {
+        let [low, high, ..] = (rest & 0x7f | 0x80 | rest << 1 & 0x7f00).to_le_bytes();
+        return to.extend_from_slice(&[low, high]);
+    }
     while rest >= 0x80 {
         to.push(rest.to_le_bytes()[0] | 0x80);
         rest >>= 7;
