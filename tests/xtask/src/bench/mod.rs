@@ -33,7 +33,7 @@ pub(crate) struct Options {
     /// Only work whose name contains this. Nothing is written to docs/performance.md then.
     #[arg(long)]
     only: Option<String>,
-    /// Measure this binary instead of a release build of the tree.
+    /// Measure this binary instead of one built from the tree with the profile `dist`.
     #[arg(long)]
     binary: Option<PathBuf>,
     /// Leave the peers out.
@@ -49,7 +49,7 @@ pub(crate) struct Options {
 
 /// What every case is told.
 pub(super) struct Context {
-    /// The release build of the binary.
+    /// The binary as packages have it.
     tidemill: PathBuf,
     peers: Peers,
     seconds: u64,
@@ -62,8 +62,8 @@ pub(crate) fn bench(options: &Options) -> Done {
     let tidemill = match &options.binary {
         Some(binary) => binary.clone(),
         None => {
-            cargo(&["build", "--package", "tidemill", "--release", "--locked"])?;
-            target().join("release/tidemill")
+            cargo(&["build", "--package", "tidemill", "--profile", "dist", "--locked"])?;
+            target().join("dist/tidemill")
         }
     };
     let peers = match options.no_peers {
