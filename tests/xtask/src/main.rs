@@ -50,7 +50,7 @@ enum Chore {
     /// The crash sweep in its long form: every cut of many workloads.
     Sweep {
         /// How many.
-        #[arg(long, default_value_t = 20)]
+        #[arg(long, default_value_t = 4)]
         seeds: u32,
     },
     /// Tidemill, its peers and the limits of the machine side by side; the table goes to docs/performance.md.
