@@ -51,14 +51,21 @@ pub(super) struct Shadow {
     /// Tasks to look at.
     tasks: VecDeque<u32>,
     batches: u32,
-    /// The task at hand: the first offset of the next batch of each source, and where its own position is.
-    at: Option<(u32, Vec<(i64, i64)>)>,
-    /// The batch at hand, and what the running version made of it.
-    inputs: Vec<Input>,
-    first: Option<Processed>,
+    held: Option<Held>,
     compared: u64,
     records: u64,
     different: u64,
+}
+
+/// The task at hand.
+#[derive(Debug)]
+struct Held {
+    number: u32,
+    /// For each of its sources: first offset of the next batch, and where the task's own position is.
+    places: Vec<(i64, i64)>,
+    /// The batch at hand, and what the running version made of it.
+    inputs: Vec<Input>,
+    first: Option<Processed>,
 }
 
 impl Deployed {
@@ -105,9 +112,7 @@ impl Deployed {
             editions,
             tasks: self.tasks.keys().copied().collect(),
             batches,
-            at: None,
-            inputs: Vec::new(),
-            first: None,
+            held: None,
             compared: 0,
             records: 0,
             different: 0,
@@ -139,7 +144,13 @@ impl Deployed {
     /// Goes to the next task that is between two batches; ends when none is left.
     pub(super) fn shadow_next(&mut self, ctx: &mut Context<'_>, tickets: &mut Tickets) {
         let Some(shadow) = &mut self.shadow else { return };
-        if shadow.at.is_some() || !shadow.editions.iter().all(Edition::is_ready) {
+        // A task that left takes with it what was under way for it.
+        let is_held = |held: &Held| {
+            let task = self.tasks.get(&held.number);
+            task.is_some_and(|task| matches!(task.phase, Phase::Shadowing))
+        };
+        shadow.held = shadow.held.take().filter(is_held);
+        if shadow.held.is_some() || !shadow.editions.iter().all(Edition::is_ready) {
             return;
         }
         while shadow
@@ -162,7 +173,7 @@ impl Deployed {
         let Some(task) = self.tasks.get_mut(&number) else {
             return false;
         };
-        if !is_ready || shadow.at.is_some() || shadow.tasks.front() != Some(&number) || task.revoking {
+        if !is_ready || shadow.held.is_some() || shadow.tasks.front() != Some(&number) {
             return false;
         }
         shadow.tasks.pop_front();
@@ -173,7 +184,12 @@ impl Deployed {
             let first = source.position.saturating_sub(reach).max(start).min(source.position);
             places.push((first, source.position));
         }
-        shadow.at = Some((number, places));
+        shadow.held = Some(Held {
+            number,
+            places,
+            inputs: Vec::new(),
+            first: None,
+        });
         task.phase = Phase::Shadowing;
         self.shadow_read(ctx, tickets);
         true
@@ -181,14 +197,13 @@ impl Deployed {
 
     fn shadow_read(&mut self, ctx: &mut Context<'_>, tickets: &mut Tickets) {
         let Some(shadow) = &mut self.shadow else { return };
-        let Some((number, places)) = &shadow.at else { return };
-        let number = *number;
+        let Some(held) = &shadow.held else { return };
+        let number = held.number;
         let Some(task) = self.tasks.get_mut(&number) else {
-            shadow.at = None;
             return self.shadow_next(ctx, tickets);
         };
         let mut reads = Vec::new();
-        for (source, (first, end)) in task.sources.iter().zip(places) {
+        for (source, (first, end)) in task.sources.iter().zip(&held.places) {
             if first < end {
                 reads.push(LogRead {
                     log: source.log,
@@ -199,15 +214,8 @@ impl Deployed {
             }
         }
         if reads.is_empty() {
-            shadow.at = None;
             task.phase = Phase::Idle(None);
-            let is_revoking = task.revoking;
-            if is_revoking {
-                self.tasks.remove(&number);
-                self.settle(ctx, tickets);
-            } else {
-                self.advance(ctx, tickets, number, Patience::None);
-            }
+            self.advance(ctx, tickets, number, Patience::None);
             return self.shadow_next(ctx, tickets);
         }
         let ticket = tickets.read(&self.name, number, shadow.token, ReadFor::Shadow);
@@ -225,14 +233,13 @@ impl Deployed {
         let Some(shadow) = self.shadow.as_mut().filter(|shadow| shadow.token == token) else {
             return;
         };
-        let Some((number, places)) = &mut shadow.at else { return };
-        let Some(task) = self.tasks.get(number) else {
-            shadow.at = None;
+        let Some(held) = &mut shadow.held else { return };
+        let Some(task) = self.tasks.get(&held.number) else {
             return self.shadow_next(ctx, tickets);
         };
         let mut answers = answer.into_iter();
         let mut inputs = Vec::new();
-        for (source, (first, end)) in task.sources.iter().zip(places.iter_mut()) {
+        for (source, (first, end)) in task.sources.iter().zip(&mut held.places) {
             if *end <= *first {
                 continue;
             }
@@ -253,14 +260,14 @@ impl Deployed {
         if inputs.is_empty() {
             return self.shadow_read(ctx, tickets);
         }
-        shadow.inputs = inputs;
+        held.inputs = inputs;
         self.shadow_run(ctx, tickets, 0);
     }
 
     fn shadow_run(&mut self, ctx: &mut Context<'_>, tickets: &mut Tickets, which: usize) {
         let Some(shadow) = &self.shadow else { return };
-        let Some((number, _)) = &shadow.at else { return };
-        let run = self.run_of(ctx, *number, &shadow.editions[which], shadow.inputs.clone());
+        let Some(held) = &shadow.held else { return };
+        let run = self.run_of(ctx, held.number, &shadow.editions[which], held.inputs.clone());
         let Some(run) = run else {
             return self.shadow_next(ctx, tickets);
         };
@@ -284,14 +291,9 @@ impl Deployed {
         }
         let number = processed.task.number;
         let Some(shadow) = &mut self.shadow else { return None };
-        let Some((at, places)) = &mut shadow.at else {
-            return None;
-        };
-        if *at != number {
-            return None;
-        }
-        let Some(first) = shadow.first.take() else {
-            shadow.first = Some(processed);
+        let held = shadow.held.as_mut().filter(|held| held.number == number)?;
+        let Some(first) = held.first.take() else {
+            held.first = Some(processed);
             self.shadow_run(ctx, tickets, 1);
             return None;
         };
@@ -301,7 +303,7 @@ impl Deployed {
         let differences = differences(&first, &second);
         if !differences.is_empty() {
             shadow.different += 1;
-            let place = shadow
+            let place = held
                 .inputs
                 .first()
                 .map(|input| format!("{}/{} from offset {}", input.topic, input.partition, input.from));
@@ -315,8 +317,8 @@ impl Deployed {
         }
         // The next batch begins where the running version got to; where it got nowhere, behind what was read.
         if let Some(task) = self.tasks.get(&number) {
-            for (source, (next, end)) in task.sources.iter().zip(places.iter_mut()) {
-                let input = shadow.inputs.iter().find(|input| input.topic == source.topic);
+            for (source, (next, end)) in task.sources.iter().zip(&mut held.places) {
+                let input = held.inputs.iter().find(|input| input.topic == source.topic);
                 let Some(input) = input else { continue };
                 let reached = first
                     .next
