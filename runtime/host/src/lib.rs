@@ -28,6 +28,7 @@ mod lanes;
 pub mod limits;
 mod log;
 mod memory;
+mod outcome;
 mod output;
 mod overlay;
 

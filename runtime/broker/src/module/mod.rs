@@ -19,6 +19,7 @@
 mod admin;
 mod apply;
 pub mod change;
+mod commit;
 mod deploy_rules;
 mod deployed;
 mod durable;

@@ -27,11 +27,12 @@ use tidemill_protocol::{
 
 use super::{
     change::{Change, Commit, Outcome, Redriven, Refused, Totals},
+    commit::output_logs,
     deployed::Deployed,
     run::{Coordinates, Input, Processed, Verdict, dead_letter},
     task::{Committing, Phase},
     tickets::{ReadFor, Tickets, Waiter},
-    work::{Patience, output_logs},
+    work::Patience,
 };
 use crate::{
     context::{self, Context, Reading},
