@@ -20,7 +20,7 @@ use std::{
 use bytes::Bytes;
 use tidemill_broker::module::{
     Version,
-    run::{Input, Kind, Limits, OutputTopic, Run, StateReader, TaskKey, Verdict},
+    run::{Input, Kind, Limits, OutputTopic, Run, StateReader, StateScan, TaskKey, Verdict},
 };
 use tidemill_host::{Sandbox, compile, digest};
 use tidemill_protocol::{
@@ -196,7 +196,7 @@ impl StateReader for NoState {
         None
     }
 
-    fn scan(&self, _: &TaskKey, _: &str, _: &[u8], _: &[u8], _: bool, _: usize) -> Vec<(Bytes, Bytes)> {
+    fn scan(&self, _: StateScan<'_>) -> Vec<(Bytes, Bytes)> {
         Vec::new()
     }
 }

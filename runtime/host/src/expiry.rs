@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use tidemill_broker::module::{
     expiry_row::{self, Indexed, Stamp},
-    run::{StateReader, TaskKey},
+    run::{StateReader, StateScan, TaskKey},
 };
 use tidemill_protocol::manifest::Clock;
 
@@ -29,9 +29,14 @@ impl Rows<'_> {
     pub(crate) fn remove_expired(&mut self, clock: Clock, now: i64) -> i64 {
         let most = limits::EXPIRED_REMOVED.max(self.written.len());
         let (start, end) = expiry_row::due(clock, now.saturating_add(1));
-        let due = self
-            .reader
-            .scan(self.task, expiry_row::INDEX, &start, &end, false, most);
+        let due = self.reader.scan(StateScan {
+            task: self.task,
+            bucket: expiry_row::INDEX,
+            start: &start,
+            end: &end,
+            reverse: false,
+            entries_max: most,
+        });
         // What this call wrote has moved its own rows of the index, and lives.
         let own: std::collections::HashSet<(String, Bytes)> = self
             .written

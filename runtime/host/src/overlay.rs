@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use tidemill_broker::module::{
     expiry_row::{self, Stamp},
-    run::{STATE_ROW_BYTES, StateReader, TaskKey},
+    run::{STATE_ROW_BYTES, StateReader, StateScan, TaskKey},
 };
 use tidemill_protocol::manifest::Clock;
 
@@ -494,9 +494,15 @@ impl Pages<'_> {
         let empty = !end.is_empty() && end <= start;
         if !empty {
             let Committed { reader, task, bucket } = self.committed;
-            self.page = reader
-                .scan(task, bucket, start, end, *reverse, self.page_entries)
-                .into();
+            let scan = StateScan {
+                task,
+                bucket,
+                start,
+                end,
+                reverse: *reverse,
+                entries_max: self.page_entries,
+            };
+            self.page = reader.scan(scan).into();
         }
         self.done = self.page.len() < self.page_entries;
         if let Some((last, _)) = self.page.back() {

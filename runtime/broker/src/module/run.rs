@@ -446,14 +446,23 @@ pub struct Usage {
 pub trait StateReader: Send + Sync {
     /// Value of a key.
     fn get(&self, task: &TaskKey, bucket: &str, key: &[u8]) -> Option<Bytes>;
-    /// Up to `entries_max` entries of `[start, end)` in key order (descending if `reverse`); an empty `end` has no bound.
-    fn scan(
-        &self,
-        task: &TaskKey,
-        bucket: &str,
-        start: &[u8],
-        end: &[u8],
-        reverse: bool,
-        entries_max: usize,
-    ) -> Vec<(Bytes, Bytes)>;
+    /// Entries in key order.
+    fn scan(&self, scan: StateScan<'_>) -> Vec<(Bytes, Bytes)>;
+}
+
+/// Which entries [`StateReader::scan`] gives.
+#[derive(Clone, Copy, Debug)]
+pub struct StateScan<'a> {
+    /// Whose.
+    pub task: &'a TaskKey,
+    /// Bucket.
+    pub bucket: &'a str,
+    /// First key.
+    pub start: &'a [u8],
+    /// Key behind the last; empty: there is no bound.
+    pub end: &'a [u8],
+    /// From the end on, in descending order.
+    pub reverse: bool,
+    /// How many at most.
+    pub entries_max: usize,
 }

@@ -10,26 +10,18 @@ impl StateReader for Rows {
         self.0.get(key).cloned()
     }
 
-    fn scan(
-        &self,
-        _: &TaskKey,
-        _: &str,
-        start: &[u8],
-        end: &[u8],
-        reverse: bool,
-        entries_max: usize,
-    ) -> Vec<(Bytes, Bytes)> {
+    fn scan(&self, scan: StateScan<'_>) -> Vec<(Bytes, Bytes)> {
         let inside = self
             .0
             .iter()
-            .filter(|(key, _)| start <= key.as_slice() && (end.is_empty() || key.as_slice() < end));
+            .filter(|(key, _)| scan.start <= key.as_slice() && (scan.end.is_empty() || key.as_slice() < scan.end));
         let mut rows: Vec<_> = inside
             .map(|(key, value)| (Bytes::from(key.clone()), value.clone()))
             .collect();
-        if reverse {
+        if scan.reverse {
             rows.reverse();
         }
-        rows.truncate(entries_max);
+        rows.truncate(scan.entries_max);
         rows
     }
 }

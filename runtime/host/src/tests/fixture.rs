@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use tidemill_broker::module::{
     Version,
-    run::{Input, Kind, Limits, OutputTopic, Processed, Run, StateReader, TaskKey},
+    run::{Input, Kind, Limits, OutputTopic, Processed, Run, StateReader, StateScan, TaskKey},
 };
 use tidemill_protocol::{
     batch::{Batch, Builder, patch},
@@ -77,26 +77,21 @@ impl StateReader for Rows {
             .cloned()
     }
 
-    fn scan(
-        &self,
-        task: &TaskKey,
-        bucket: &str,
-        start: &[u8],
-        end: &[u8],
-        reverse: bool,
-        entries_max: usize,
-    ) -> Vec<(Bytes, Bytes)> {
+    fn scan(&self, scan: StateScan<'_>) -> Vec<(Bytes, Bytes)> {
         let rows = self.0.lock().unwrap();
         let inside = rows.iter().filter(|((of, named, key), _)| {
-            of == task && named == bucket && start <= key.as_slice() && (end.is_empty() || key.as_slice() < end)
+            of == scan.task
+                && named == scan.bucket
+                && scan.start <= key.as_slice()
+                && (scan.end.is_empty() || key.as_slice() < scan.end)
         });
         let mut rows: Vec<_> = inside
             .map(|((_, _, key), value)| (Bytes::from(key.clone()), value.clone()))
             .collect();
-        if reverse {
+        if scan.reverse {
             rows.reverse();
         }
-        rows.truncate(entries_max);
+        rows.truncate(scan.entries_max);
         rows
     }
 }

@@ -11,7 +11,7 @@ use tidemill_broker::{
     effect::{Append, Changes, Found, LogId, LogRead, ReadError, Row, Table},
     module::{
         expiry_row::{self, Stamp},
-        run::{Bucket, StateReader, TaskKey},
+        run::{Bucket, StateReader, StateScan, TaskKey},
         state_key,
     },
 };
@@ -187,7 +187,14 @@ impl Store {
         let mut entries = Vec::new();
         for task in tasks {
             for bucket in Bucket::granted(manifest) {
-                let found = self.scan(task, &bucket.rows, b"", b"", false, usize::MAX);
+                let found = self.scan(StateScan {
+                    task,
+                    bucket: &bucket.rows,
+                    start: b"",
+                    end: b"",
+                    reverse: false,
+                    entries_max: usize::MAX,
+                });
                 entries.extend(found.into_iter().filter_map(|(key, row)| {
                     Some(Entry {
                         task: task.number,
@@ -208,16 +215,9 @@ impl StateReader for Store {
         self.lock().rows.get(&row).cloned()
     }
 
-    fn scan(
-        &self,
-        task: &TaskKey,
-        bucket: &str,
-        start: &[u8],
-        end: &[u8],
-        reverse: bool,
-        entries_max: usize,
-    ) -> Vec<(Bytes, Bytes)> {
-        let (start, end) = state_key::range(task, bucket, start, end);
+    fn scan(&self, scan: StateScan<'_>) -> Vec<(Bytes, Bytes)> {
+        let StateScan { task, bucket, .. } = scan;
+        let (start, end) = state_key::range(task, bucket, scan.start, scan.end);
         if end <= start {
             return Vec::new();
         }
@@ -228,10 +228,10 @@ impl StateReader for Store {
         let entry = |((_, row), value): (&(Table, Bytes), &Bytes)| {
             Some((row.slice_ref(state_key::decode(task, bucket, row)?), value.clone()))
         };
-        if reverse {
-            rows.rev().filter_map(entry).take(entries_max).collect()
+        if scan.reverse {
+            rows.rev().filter_map(entry).take(scan.entries_max).collect()
         } else {
-            rows.filter_map(entry).take(entries_max).collect()
+            rows.filter_map(entry).take(scan.entries_max).collect()
         }
     }
 }

@@ -2,7 +2,7 @@
 use bytes::Bytes;
 use tidemill_broker::{
     Broker,
-    module::run::{Bucket, StateReader, TaskKey},
+    module::run::{Bucket, StateReader, StateScan, TaskKey},
 };
 use tidemill_protocol::admin::{
     Answer, ErrorCode, Hex, STATE_ENTRIES_MAX, STATE_PAGE_BYTES_MAX, StateEntry, StatePage, StateQuery,
@@ -50,7 +50,14 @@ pub(super) fn read(state: &dyn StateReader, (task, bucket): &(TaskKey, Bucket), 
     };
     let end = after_prefix(query.prefix.0.clone());
     let most = query.entries_max.clamp(1, STATE_ENTRIES_MAX) as usize;
-    let mut found = state.scan(task, &bucket.rows, &start, &end, false, most + 1);
+    let mut found = state.scan(StateScan {
+        task,
+        bucket: &bucket.rows,
+        start: &start,
+        end: &end,
+        reverse: false,
+        entries_max: most + 1,
+    });
     let mut bytes = 0;
     let mut fits = |(key, value): &(Bytes, Bytes)| {
         bytes += key.len() + value.len();

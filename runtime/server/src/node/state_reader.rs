@@ -5,7 +5,7 @@ use bytes::Bytes;
 use tidemill_broker::{
     effect::Table,
     module::{
-        run::{StateReader, TaskKey},
+        run::{StateReader, StateScan, TaskKey},
         state_key,
     },
 };
@@ -44,22 +44,15 @@ impl StateReader for ModuleState {
         row.unwrap_or_else(|error| self.failed(&error))
     }
 
-    fn scan(
-        &self,
-        task: &TaskKey,
-        bucket: &str,
-        start: &[u8],
-        end: &[u8],
-        reverse: bool,
-        entries_max: usize,
-    ) -> Vec<(Bytes, Bytes)> {
-        let (start, end) = state_key::range(task, bucket, start, end);
+    fn scan(&self, scan: StateScan<'_>) -> Vec<(Bytes, Bytes)> {
+        let StateScan { task, bucket, .. } = scan;
+        let (start, end) = state_key::range(task, bucket, scan.start, scan.end);
         let scan = Scan {
             table: Table::ModuleState,
             start: &start,
             end: Some(&end),
-            reverse,
-            rows_max: entries_max,
+            reverse: scan.reverse,
+            rows_max: scan.entries_max,
         };
         let rows = self.storage.scan_rows(scan).unwrap_or_else(|error| self.failed(&error));
         let of_bucket = |(row, value): (Bytes, Bytes)| {
