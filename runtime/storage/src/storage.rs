@@ -7,7 +7,7 @@ mod read;
 mod rows;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::{
         Arc, Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, Ordering},
@@ -204,7 +204,12 @@ impl Shared {
             .disk
             .free_bytes()
             .map_err(|error| Error::io("measure", "the disk", error))?;
-        let spoken_for = self.read().unsettled_bytes;
+        let (spoken_for, live) = {
+            let inner = self.read();
+            (inner.unsettled_bytes, inner.live_segments())
+        };
+        // A database hardly ever gives back what it has; the segment that is written fills it again.
+        let free = free.saturating_add(self.segments.reusable_bytes(&live));
         let factor = if self.full.load(Ordering::Relaxed) { 2 } else { 1 };
         self.set_full(free.saturating_sub(spoken_for) < self.reserve_bytes.saturating_mul(factor));
         Ok(())
@@ -319,12 +324,12 @@ impl Inner {
         }
     }
 
-    /// Segments that hold something live.
-    pub(crate) fn live_segments(&self) -> BTreeSet<u64> {
-        self.logs
-            .values()
-            .flat_map(|log| &log.extents)
-            .map(|extent| extent.segment)
-            .collect()
+    /// Bytes of live batches in each segment that has any.
+    pub(crate) fn live_segments(&self) -> BTreeMap<u64, u64> {
+        let mut live = BTreeMap::new();
+        for extent in self.logs.values().flat_map(|log| &log.extents) {
+            *live.entry(extent.segment).or_default() += extent.bytes;
+        }
+        live
     }
 }

@@ -96,6 +96,45 @@ fn a_full_disk_keeps_reads_and_retention_working() {
 }
 
 #[test]
+fn what_is_deleted_in_the_segment_that_is_written_is_room_again() {
+    let (disk, mut history) = (SimDisk::new(), Vec::new());
+    let options = Options {
+        segment_bytes: 64 << 20,
+        journal_file_bytes: 64 << 10,
+        reserve_bytes: 256 << 10,
+        ..small()
+    };
+    let append = |log, seed| Command::Append(vec![(log, 1, 16 << 10, 0, seed)], Vec::new());
+    let mut node = Node::open(&disk, &options, &history).unwrap();
+    let commit = |node: &mut Node, history: &mut Vec<Command>, command| {
+        history.push(command);
+        node.commit(&history[history.len() - 1..]).unwrap();
+    };
+    // A little of the first log stays; it keeps the segment alive.
+    commit(&mut node, &mut history, append(1, 0));
+    for seed in 1..100 {
+        commit(&mut node, &mut history, append(2, seed));
+    }
+    node.settler.step().unwrap();
+    assert_eq!(node.storage.usage().segments, 1);
+    disk.set_capacity(Some(disk.used_bytes() + (192 << 10)));
+    node.settler.step().unwrap();
+    assert!(node.storage.is_full());
+    commit(&mut node, &mut history, Command::Drop(2));
+    node.settler.step().unwrap();
+    assert!(!node.storage.is_full());
+    // And it is: as much again, in the same place.
+    for seed in 100..130 {
+        commit(&mut node, &mut history, append(3, seed));
+        node.settler.step().unwrap();
+    }
+    assert!(!node.storage.is_full());
+    check(&node, &history);
+    drop(node);
+    check(&Node::open(&disk, &options, &history).unwrap(), &history);
+}
+
+#[test]
 fn a_settle_round_that_finds_no_space_anywhere_is_done_again() {
     for refused_at in 0..60 {
         let disk = SimDisk::new();

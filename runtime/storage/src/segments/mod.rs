@@ -6,7 +6,7 @@ mod chunk;
 mod segment;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -86,11 +86,11 @@ impl Segments {
     }
 
     /// Unlinks every segment, but for the last, that is not among the live.
-    pub(crate) fn unlink_dead(&self, live: &BTreeSet<u64>) -> Result<usize, Error> {
+    pub(crate) fn unlink_dead(&self, live: &BTreeMap<u64, u64>) -> Result<usize, Error> {
         let dead: Vec<_> = {
             let mut all = self.all();
             let last = all.last_key_value().map(|(&number, _)| number);
-            all.extract_if(.., |number, _| Some(*number) != last && !live.contains(number))
+            all.extract_if(.., |number, _| Some(*number) != last && !live.contains_key(number))
                 .collect()
         };
         for (_, segment) in &dead {
@@ -105,6 +105,14 @@ impl Segments {
                 .map_err(|error| Error::io("sync", &self.dir, error))?;
         }
         Ok(dead.len())
+    }
+
+    /// What the segment that is written can take without growing. `live` has the bytes of live batches by segment.
+    pub(crate) fn reusable_bytes(&self, live: &BTreeMap<u64, u64>) -> u64 {
+        let last = self.all().last_key_value().map(|(_, last)| last.clone());
+        last.map_or(0, |last| {
+            last.reusable_bytes(live.get(&last.number).copied().unwrap_or(0))
+        })
     }
 
     /// Gives back the memory of the sealed segments that were not used for longest.

@@ -46,6 +46,8 @@ pub(crate) struct Segment {
     database: Database,
     /// Bytes of batches ever put in.
     stored: AtomicU64,
+    /// Most bytes of live batches that were seen in it since it was opened.
+    most_live: AtomicU64,
     /// When it was last used, in uses of any segment.
     pub(super) used: AtomicU64,
 }
@@ -68,6 +70,7 @@ impl Segment {
             number,
             database,
             stored: AtomicU64::new(0),
+            most_live: AtomicU64::new(0),
             used: AtomicU64::new(0),
         })
     }
@@ -93,6 +96,7 @@ impl Segment {
             number,
             database,
             stored: AtomicU64::new(stored),
+            most_live: AtomicU64::new(0),
             used: AtomicU64::new(0),
         })
     }
@@ -100,6 +104,11 @@ impl Segment {
     /// Bytes of batches ever put in.
     pub(crate) fn stored_bytes(&self) -> u64 {
         self.stored.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that were live once and are not now: the database keeps their pages, to fill them again.
+    pub(super) fn reusable_bytes(&self, live: u64) -> u64 {
+        self.most_live.fetch_max(live, Ordering::Relaxed).saturating_sub(live)
     }
 
     pub(super) fn seal(&self) -> Result<(), Error> {
