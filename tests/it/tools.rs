@@ -136,16 +136,7 @@ fn a_test_that_fails_shows_the_lines_that_differ() {
         "#,
     )
     .unwrap();
-    let output = module(
-        &root(),
-        &[
-            "test",
-            fixture.to_str().unwrap(),
-            "--path",
-            &example("redact"),
-            "--no-build",
-        ],
-    );
+    let output = redacted(&fixture);
     assert_eq!(output.status.code(), Some(1));
     let said = said(&output);
     for line in [
@@ -158,6 +149,12 @@ fn a_test_that_fails_shows_the_lines_that_differ() {
     }
 }
 
+/// `module test` of one fixture with the example `redact`.
+fn redacted(fixture: &Path) -> Output {
+    let path = fixture.to_str().unwrap();
+    module(&root(), &["test", path, "--path", &example("redact"), "--no-build"])
+}
+
 #[test]
 fn a_manifest_or_fixture_with_a_mistake_is_named_with_its_line() {
     let folder = TempDir::new().unwrap();
@@ -168,16 +165,7 @@ fn a_manifest_or_fixture_with_a_mistake_is_named_with_its_line() {
 
     let fixture = folder.path().join("f.toml");
     fs::write(&fixture, "[[step]]\nrecrods = []\n").unwrap();
-    let tested = module(
-        &root(),
-        &[
-            "test",
-            fixture.to_str().unwrap(),
-            "--path",
-            &example("redact"),
-            "--no-build",
-        ],
-    );
+    let tested = redacted(&fixture);
     assert!(
         !tested.status.success() && said(&tested).contains("recrods"),
         "{}",
