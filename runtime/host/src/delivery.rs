@@ -67,14 +67,11 @@ impl Delivery {
         for input in inputs {
             decoded.push(delivery.decode(input, limits));
         }
-        if decoded.len() == 1 {
-            delivery.records = decoded.pop().unwrap_or_default();
-            delivery.bytes = delivery.records.iter().map(|entry| entry.size as usize).sum();
+        if let [only] = &mut decoded[..] {
+            (delivery.records, delivery.bytes) = std::mem::take(only);
+            delivery.inputs[0].delivered = delivery.records.len();
         } else {
             delivery.merge(&decoded, limits);
-        }
-        for entry in &delivery.records {
-            delivery.inputs[usize::from(entry.source)].delivered += 1;
         }
         delivery
     }
@@ -211,7 +208,8 @@ impl Delivery {
         ))
     }
 
-    fn decode(&mut self, input: &Input, limits: &Limits) -> Vec<Entry> {
+    /// Records of one input, and their bytes.
+    fn decode(&mut self, input: &Input, limits: &Limits) -> (Vec<Entry>, usize) {
         let source = u16::try_from(self.inputs.len()).unwrap_or(u16::MAX);
         let mut taken = Taken {
             end: input.from,
@@ -238,7 +236,7 @@ impl Delivery {
             stopped: taken.stopped,
         });
         self.given_up.extend(taken.given_up);
-        taken.entries
+        (taken.entries, taken.bytes)
     }
 
     fn take(&mut self, batch: &Encoded, input: &Input, limits: &Limits, source: u16, taken: &mut Taken) {
@@ -308,19 +306,19 @@ impl Delivery {
         Ok(())
     }
 
-    fn merge(&mut self, inputs: &[Vec<Entry>], limits: &Limits) {
+    fn merge(&mut self, inputs: &[(Vec<Entry>, usize)], limits: &Limits) {
         let mut heads = vec![0; inputs.len()];
         while self.records.len() < limits.records_max as usize {
             // What comes next of an input that is not wholly decoded may be older than what the others have.
             let unknown = |i: usize| {
-                let (input, rest) = (&self.inputs[i], inputs[i].get(heads[i]));
+                let (input, rest) = (&self.inputs[i], inputs[i].0.get(heads[i]));
                 rest.is_none() && input.has_more && input.stopped.is_none()
             };
             if !self.records.is_empty() && (0..inputs.len()).any(unknown) {
                 return;
             }
             let oldest = (0..inputs.len())
-                .filter_map(|i| inputs[i].get(heads[i]))
+                .filter_map(|i| inputs[i].0.get(heads[i]))
                 .min_by_key(|entry| (entry.timestamp, entry.source));
             let Some(entry) = oldest else { return };
             if !self.records.is_empty() && limits.bytes_max < self.bytes + entry.size as usize {
@@ -328,7 +326,9 @@ impl Delivery {
             }
             self.records.push(*entry);
             self.bytes += entry.size as usize;
-            heads[usize::from(entry.source)] += 1;
+            let source = usize::from(entry.source);
+            self.inputs[source].delivered += 1;
+            heads[source] += 1;
         }
     }
 }

@@ -68,9 +68,9 @@ pub(crate) struct Forwarded<'a> {
 }
 
 impl Forwarded<'_> {
-    /// Bytes that it counts for.
-    pub(crate) fn size(&self) -> usize {
-        Builder::RECORD_OVERHEAD_MAX + self.encoded.len()
+    /// Bytes that a record counts for that is encoded in so many.
+    pub(crate) fn size(encoded_bytes: usize) -> usize {
+        Builder::RECORD_OVERHEAD_MAX + encoded_bytes
     }
 }
 
@@ -154,7 +154,7 @@ impl Outputs {
 
     /// Adds a record that [`Outputs::check`] has seen, as it was written.
     pub(crate) fn forward(&mut self, topic: TopicIndex, record: &Forwarded<'_>) {
-        let size = record.size();
+        let size = Forwarded::size(record.encoded.len());
         self.bytes += size;
         self.records += 1;
         let topic = &mut self.topics[topic.0];

@@ -111,24 +111,21 @@ fn forward(call: &mut Call, topic: &str, indexes: &[u32]) -> Result<(), Error> {
 
 fn forward_to(outputs: &mut Outputs, delivery: &Delivery, topic: &str, indexes: &[u32]) -> Result<(), Unsent> {
     let topic = outputs.topic(topic)?;
-    let forwarded = |index: &u32| {
-        let (entry, chunk) = delivery
-            .get(*index as usize)
-            .ok_or(Unsent::Malformed("forward: no such record in the batch"))?;
-        Ok::<_, Unsent>(Forwarded {
-            timestamp: entry.timestamp,
-            key: entry.key.of(chunk),
-            encoded: entry.encoded.of(chunk).unwrap_or_default(),
-        })
-    };
     let mut check = outputs.check(topic);
     for index in indexes {
-        check.size(forwarded(index)?.size())?;
+        let entry = delivery.records().get(*index as usize);
+        let entry = entry.ok_or(Unsent::Malformed("forward: no such record in the batch"))?;
+        check.size(Forwarded::size(entry.encoded.bytes()))?;
     }
     let bytes = check.bytes();
     outputs.expect(topic, bytes);
-    for index in indexes {
-        outputs.forward(topic, &forwarded(index)?);
+    for (entry, chunk) in indexes.iter().filter_map(|index| delivery.get(*index as usize)) {
+        let forwarded = Forwarded {
+            timestamp: entry.timestamp,
+            key: entry.key.of(chunk),
+            encoded: entry.encoded.of(chunk).unwrap_or_default(),
+        };
+        outputs.forward(topic, &forwarded);
     }
     Ok(())
 }
