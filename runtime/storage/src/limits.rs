@@ -24,8 +24,9 @@ pub const CHUNK_BYTES: usize = 256 << 10;
 /// Settle when this much is waiting...
 pub const SETTLE_BYTES: u64 = 32 << 20;
 
-/// ...or when something has been waiting this long.
-pub const SETTLE_INTERVAL_MS: u64 = 1_000;
+/// ...or when something has been waiting this long. A round syncs two databases, and a commit that meets it waits for the disk: once a
+/// second it was one commit in a hundred.
+pub const SETTLE_INTERVAL_MS: u64 = 5_000;
 
 /// Default bound of what is journalled but not settled. Above it [`crate::Storage::is_behind`] says so and the caller must wait: this is
 /// memory, and it is what a restart has to replay.
