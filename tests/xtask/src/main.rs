@@ -55,7 +55,7 @@ enum Chore {
     },
     /// Tidemill, its peers and the limits of the machine side by side; the table goes to docs/performance.md.
     Bench(bench::Options),
-    /// Coverage-guided fuzzing of the wire decoders (installs cargo-fuzz into target/, needs the nightly toolchain).
+    /// Coverage-guided fuzzing of the wire decoders (installs cargo-fuzz into target/, and the nightly toolchain with rustup).
     Fuzz {
         /// frame, request or batch.
         target: String,

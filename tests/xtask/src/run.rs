@@ -156,20 +156,31 @@ pub(crate) fn sweep(seeds: u32) -> Done {
 }
 
 /// Installs a cargo tool from the registry into `target/tools` and runs it from there.
-fn tool(name: &str, args: &[&str]) -> Done {
+fn tool(name: &str, args: &[&str], env: &[(&str, &str)]) -> Done {
     let home = root().join("target/tools");
     let binary = home.join("bin").join(name);
     if !binary.exists() {
         cargo(&["install", name, "--locked", "--root", &home.to_string_lossy()])?;
     }
-    sh(&binary.to_string_lossy(), args, &[])
+    sh(&binary.to_string_lossy(), args, env)
 }
 
 pub(crate) fn fuzz(target: &str, seconds: u32) -> Done {
+    let nightly = Command::new("rustup").args(["run", "nightly", "rustc", "-V"]).output();
+    if !nightly.is_ok_and(|ran| ran.status.success()) {
+        sh(
+            "rustup",
+            &["toolchain", "install", "nightly", "--profile", "minimal"],
+            &[],
+        )?;
+    }
     let limit = format!("-max_total_time={seconds}");
-    tool("cargo-fuzz", &["run", "--fuzz-dir", "tests/fuzz", target, "--", &limit])
+    // Instrumentation is a matter of the nightly compiler; the cargo that runs this chore is another.
+    let nightly = [("RUSTUP_TOOLCHAIN", "nightly"), ("CARGO", "cargo")];
+    let args = ["run", "--fuzz-dir", "tests/fuzz", target, "--", &limit];
+    tool("cargo-fuzz", &args, &nightly)
 }
 
 pub(crate) fn deny() -> Done {
-    tool("cargo-deny", &["check"])
+    tool("cargo-deny", &["check"], &[])
 }
