@@ -1,9 +1,9 @@
-//! Threads that guests run on, and who is next: deployments in turn, so that none waits for another's backlog.
+//! Threads that guests run on. Who is next is decided in [`fair`](crate::fair).
 //!
 //! Guarantees: every run that was submitted is answered, also when the host itself fails, unless the lanes are dropped first. A lane's
 //! stack is far larger than a guest's, so recursion traps in the guest and never ends the process.
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Condvar, Mutex, PoisonError,
@@ -17,7 +17,7 @@ use tidemill_broker::module::{
     run::{Failure, Processed, Run, Verdict},
 };
 
-use crate::{Error, code::RevokeReason, limits, sandbox::Sandbox};
+use crate::{Error, clock, code::RevokeReason, fair::Fair, limits, sandbox::Sandbox};
 
 /// Called on a lane with what came of a run. It should hand the answer on and return.
 pub type Done = Box<dyn FnOnce(Processed) + Send>;
@@ -46,6 +46,9 @@ enum Work {
     Revoke(Revoke),
 }
 
+/// Called on a lane with what instances logged when they were told that their task leaves.
+type Told = Box<dyn FnOnce(Vec<Processed>) + Send>;
+
 /// Tell instances that their task leaves.
 pub struct Revoke {
     /// Of which version.
@@ -54,15 +57,14 @@ pub struct Revoke {
     pub task: Option<u32>,
     /// Why.
     pub reason: RevokeReason,
-    /// Called on a lane with what the instances logged.
-    pub done: Box<dyn FnOnce(Vec<Processed>) + Send>,
+    /// Called afterwards.
+    pub done: Told,
 }
 
-#[derive(Default)]
 struct Queue {
-    /// Runs that wait, by deployment, and the deployments in turn.
-    waiting: BTreeMap<String, VecDeque<Job>>,
-    turns: VecDeque<String>,
+    jobs: Fair<Job>,
+    /// Lanes that wait for a job.
+    idle: usize,
     /// Cancel flags of what waits or runs, by version.
     flags: BTreeMap<Version, Arc<AtomicBool>>,
     stopped: bool,
@@ -74,16 +76,22 @@ impl Lanes {
     /// # Errors
     /// When the system has no threads to give.
     pub fn start(count: usize, sandbox: Arc<Sandbox>) -> Result<Self, Error> {
+        let count = count.max(1);
         let shared = Arc::new(Shared {
             sandbox,
-            queue: Mutex::default(),
+            queue: Mutex::new(Queue {
+                jobs: Fair::new(count),
+                idle: 0,
+                flags: BTreeMap::new(),
+                stopped: false,
+            }),
             changed: Condvar::new(),
         });
         let mut lanes = Self {
             shared,
             threads: Vec::new(),
         };
-        for number in 0..count.max(1) {
+        for number in 0..count {
             let shared = Arc::clone(&lanes.shared);
             let lane = thread::Builder::new()
                 .name(format!("lane-{number}"))
@@ -95,13 +103,14 @@ impl Lanes {
         Ok(lanes)
     }
 
-    /// Runs a batch when it is its deployment's turn.
+    /// Runs a batch when it is its module's turn.
     pub fn submit(&self, run: Run, done: Done) {
         let version = run.version.clone();
         self.push(version, Work::Run(Box::new(run), done));
     }
 
-    /// Calls `on-revoke` in idle instances, which are dropped then. After what was submitted before.
+    /// Calls `on-revoke` in idle instances, which are dropped then. It waits its module's turn and is charged like a run, behind what was
+    /// submitted before: a guest may spin there too, and nobody but its own module waits for it.
     pub fn revoke(&self, revoke: Revoke) {
         self.push(revoke.version.clone(), Work::Revoke(revoke));
     }
@@ -110,11 +119,7 @@ impl Lanes {
         let module = version.module.clone();
         let mut queue = self.shared.lock();
         let cancel = Arc::clone(queue.flags.entry(version).or_default());
-        let waiting = queue.waiting.entry(module.clone()).or_default();
-        waiting.push_back(Job { work, cancel });
-        if waiting.len() == 1 {
-            queue.turns.push_back(module);
-        }
+        queue.jobs.push(&module, Job { work, cancel });
         drop(queue);
         self.shared.changed.notify_one();
     }
@@ -138,8 +143,7 @@ impl Drop for Lanes {
         {
             let mut queue = self.shared.lock();
             queue.stopped = true;
-            queue.waiting.clear();
-            queue.turns.clear();
+            queue.jobs.clear();
             for flag in queue.flags.values() {
                 flag.store(true, Ordering::Relaxed);
             }
@@ -158,60 +162,80 @@ impl Shared {
     }
 
     fn work(&self) {
-        while let Some(Job { work, cancel }) = self.next() {
-            let (run, done) = match work {
-                Work::Run(run, done) => (*run, done),
-                Work::Revoke(revoke) => {
-                    let Revoke {
-                        version,
-                        task,
-                        reason,
-                        done,
-                    } = revoke;
-                    let told = catch_unwind(AssertUnwindSafe(|| self.sandbox.revoke(&version, task, reason)));
-                    done(told.unwrap_or_default());
-                    continue;
-                }
-            };
-            let (task, generation) = (run.task.clone(), run.generation);
-            let processed = catch_unwind(AssertUnwindSafe(|| self.sandbox.run(run, &cancel)));
-            drop(cancel);
-            done(processed.unwrap_or_else(|_| broken(task, generation)));
+        while let Some((module, job)) = self.next() {
+            let before = clock::processor_time();
+            let answer = self.run(job);
+            let took = clock::processor_time().saturating_sub(before);
+            let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+            self.lock().jobs.ended(&module, took_us);
+            answer.give(took_us);
         }
     }
 
-    fn next(&self) -> Option<Job> {
+    fn run(&self, Job { work, cancel }: Job) -> Answer {
+        match work {
+            Work::Run(run, done) => {
+                let (task, generation) = (run.task.clone(), run.generation);
+                let processed = catch_unwind(AssertUnwindSafe(|| self.sandbox.run(*run, &cancel)));
+                Answer::Run(processed.unwrap_or_else(|_| broken(task, generation)), done)
+            }
+            Work::Revoke(revoke) => {
+                let Revoke {
+                    version,
+                    task,
+                    reason,
+                    done,
+                } = revoke;
+                let told = catch_unwind(AssertUnwindSafe(|| {
+                    self.sandbox.revoke(&version, task, reason)
+                }));
+                Answer::Told(told.unwrap_or_default(), done)
+            }
+        }
+    }
+
+    fn next(&self) -> Option<(String, Job)> {
         let mut queue = self.lock();
         loop {
             if queue.stopped {
                 return None;
             }
-            if let Some(job) = queue.next() {
+            if let Some(job) = queue.jobs.next() {
+                // What has ended may let in more than one: those that were held back.
+                if queue.idle != 0 && queue.jobs.has_next() {
+                    self.changed.notify_one();
+                }
                 return Some(job);
             }
+            queue.idle += 1;
             queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue.idle -= 1;
         }
     }
 }
 
-impl Queue {
-    fn next(&mut self) -> Option<Job> {
-        let module = self.turns.pop_front()?;
-        let waiting = self.waiting.get_mut(&module)?;
-        let job = waiting.pop_front();
-        if waiting.is_empty() {
-            self.waiting.remove(&module);
-        } else {
-            self.turns.push_back(module);
+/// What came of a job, and whom to tell.
+enum Answer {
+    Run(Processed, Done),
+    Told(Vec<Processed>, Told),
+}
+
+impl Answer {
+    fn give(self, cpu_us: u64) {
+        match self {
+            Self::Run(mut processed, done) => {
+                processed.usage.cpu_us = cpu_us;
+                done(processed);
+            }
+            Self::Told(told, done) => done(told),
         }
-        job
     }
 }
 
 impl std::fmt::Debug for Queue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Queue")
-            .field("turns", &self.turns)
+            .field("idle", &self.idle)
             .finish_non_exhaustive()
     }
 }

@@ -21,6 +21,7 @@ mod engine;
 mod entry;
 mod error;
 mod expiry;
+mod fair;
 mod fault;
 mod imports;
 mod instance;

@@ -436,6 +436,8 @@ pub struct Usage {
     pub bytes: u64,
     /// Wall time in the guest, microseconds.
     pub guest_us: u64,
+    /// Processor time of the lane that ran it, microseconds: guest and host. 0 where it was run without a lane.
+    pub cpu_us: u64,
     /// Linear memory after the call, bytes.
     pub memory_bytes: u64,
     /// Calls from the guest into the host.
