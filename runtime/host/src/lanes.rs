@@ -1,6 +1,6 @@
 //! Threads that guests run on. Who is next is decided in [`fair`](crate::fair).
 //!
-//! Guarantees: every run that was submitted is answered, also when the host itself fails, unless the lanes are dropped first. A lane's
+//! Guarantees: every run that was submitted is answered, also when the host itself fails, unless the lanes are closed or dropped first. A lane's
 //! stack is far larger than a guest's, so recursion traps in the guest and never ends the process.
 use std::{
     collections::BTreeMap,
@@ -44,10 +44,11 @@ struct Job {
 enum Work {
     Run(Box<Run>, Done),
     Revoke(Revoke),
+    Close(Told),
 }
 
 /// Called on a lane with what instances logged when they were told that their task leaves.
-type Told = Box<dyn FnOnce(Vec<Processed>) + Send>;
+pub type Told = Box<dyn FnOnce(Vec<Processed>) + Send>;
 
 /// Tell instances that their task leaves.
 pub struct Revoke {
@@ -63,10 +64,17 @@ pub struct Revoke {
 
 struct Queue {
     jobs: Fair<Job>,
+    lanes: usize,
     /// Lanes that wait for a job.
     idle: usize,
     /// Cancel flags of what waits or runs, by version.
     flags: BTreeMap<Version, Arc<AtomicBool>>,
+    /// The same for what is done last.
+    closing: Arc<AtomicBool>,
+    /// What is left to do when nothing runs any more.
+    last: Option<Job>,
+    /// Whether nothing more is taken.
+    closed: bool,
     stopped: bool,
 }
 
@@ -81,8 +89,12 @@ impl Lanes {
             sandbox,
             queue: Mutex::new(Queue {
                 jobs: Fair::new(count),
+                lanes: count,
                 idle: 0,
                 flags: BTreeMap::new(),
+                closing: Arc::default(),
+                last: None,
+                closed: false,
                 stopped: false,
             }),
             changed: Condvar::new(),
@@ -118,6 +130,9 @@ impl Lanes {
     fn push(&self, version: Version, work: Work) {
         let module = version.module.clone();
         let mut queue = self.shared.lock();
+        if queue.closed {
+            return;
+        }
         let cancel = Arc::clone(queue.flags.entry(version).or_default());
         queue.jobs.push(&module, Job { work, cancel });
         drop(queue);
@@ -129,6 +144,20 @@ impl Lanes {
         if let Some(flag) = self.shared.lock().flags.remove(version) {
             flag.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// Begins nothing any more: what waits is dropped without an answer. When what runs has ended, every instance is told that the node stops.
+    pub fn close(&self, done: Told) {
+        let mut queue = self.shared.lock();
+        queue.jobs.clear();
+        queue.closed = true;
+        let cancel = Arc::clone(&queue.closing);
+        queue.last = Some(Job {
+            work: Work::Close(done),
+            cancel,
+        });
+        drop(queue);
+        self.shared.changed.notify_all();
     }
 
     /// The sandbox that the lanes run.
@@ -144,7 +173,7 @@ impl Drop for Lanes {
             let mut queue = self.shared.lock();
             queue.stopped = true;
             queue.jobs.clear();
-            for flag in queue.flags.values() {
+            for flag in queue.flags.values().chain([&queue.closing]) {
                 flag.store(true, Ordering::Relaxed);
             }
         }
@@ -187,8 +216,12 @@ impl Shared {
                     done,
                 } = revoke;
                 let told = catch_unwind(AssertUnwindSafe(|| {
-                    self.sandbox.revoke(&version, task, reason)
+                    self.sandbox.revoke(&version, task, reason, &cancel)
                 }));
+                Answer::Told(told.unwrap_or_default(), done)
+            }
+            Work::Close(done) => {
+                let told = catch_unwind(AssertUnwindSafe(|| self.sandbox.close(&cancel)));
                 Answer::Told(told.unwrap_or_default(), done)
             }
         }
@@ -199,6 +232,12 @@ impl Shared {
         loop {
             if queue.stopped {
                 return None;
+            }
+            // All the others wait, so nothing runs.
+            if queue.idle + 1 == queue.lanes
+                && let Some(job) = queue.last.take()
+            {
+                return Some((String::new(), job));
             }
             if let Some(job) = queue.jobs.next() {
                 // What has ended may let in more than one: those that were held back.
@@ -235,6 +274,7 @@ impl Answer {
 impl std::fmt::Debug for Queue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Queue")
+            .field("lanes", &self.lanes)
             .field("idle", &self.idle)
             .finish_non_exhaustive()
     }

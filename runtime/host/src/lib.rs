@@ -43,5 +43,5 @@ pub use artefact::{Artefacts, digest};
 pub use call::Metering;
 pub use code::RevokeReason;
 pub use error::Error;
-pub use lanes::{Done, Lanes, Revoke};
+pub use lanes::{Done, Lanes, Revoke, Told};
 pub use sandbox::Sandbox;
