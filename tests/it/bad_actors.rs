@@ -152,6 +152,31 @@ fn a_flood_of_log_lines_is_cut() {
     assert!(lines.contains("log-lines-per-second"), "{lines}");
 }
 
+#[test]
+fn a_long_line_is_cut() {
+    let daemon = stage("long-log-line", "dead-letter");
+    provoke(&daemon);
+    until("all records pass", || count(&daemon, "tame") == 10);
+    let lines = daemon.run(&["module", "logs", "bad-actors"]);
+    let longest = lines.lines().map(str::len).max();
+    assert!((4_000..5_000).contains(&longest.unwrap_or(0)), "{longest:?} characters");
+}
+
+#[test]
+fn a_spinner_that_ends_in_time_passes_and_is_charged() {
+    let daemon = stage("spin", "dead-letter");
+    provoke(&daemon);
+    the_neighbour_goes_on(&daemon);
+    until("all records pass", || count(&daemon, "tame") == 10);
+    let usage = status(&daemon, "bad-actors")["usage"].clone();
+    assert!(usage["cpu_us"].as_u64() > Some(0), "{usage}");
+    let shown = daemon.run(&["module", "status", "bad-actors"]);
+    assert!(
+        shown.contains("of processor time") && shown.contains("cpu ms"),
+        "{shown}"
+    );
+}
+
 /// An act that needs the operator: the module pauses, offsets are kept, and `status` says what to change.
 fn pauses(act: &str, words: &[&str]) {
     pauses_on(&stage(act, "dead-letter"), act, words);
@@ -277,7 +302,24 @@ fn a_huge_record_pauses_the_module() {
 
 #[test]
 fn more_state_than_a_batch_may_write_pauses_the_module() {
-    pauses("state-quota", &["limits.state"]);
+    pauses("state-quota", &["limits.state-write-bytes"]);
+}
+
+#[test]
+fn more_state_than_a_task_may_have_pauses_the_module() {
+    let limits = [("state-write-bytes", "8MiB"), ("state-bytes", "1MiB")];
+    let daemon = stage_with("state-quota", "dead-letter", &limits);
+    pauses_on(&daemon, "state-quota", &["limits.state-bytes"]);
+}
+
+#[test]
+fn more_timers_than_a_batch_may_write_pause_the_module() {
+    pauses("timer-bomb", &["limits.state-write-bytes"]);
+}
+
+#[test]
+fn a_huge_timer_pauses_the_module() {
+    pauses("huge-timer", &["65536 bytes"]);
 }
 
 #[test]

@@ -89,7 +89,7 @@ fn validate_lets_only_pass_what_holds_the_schema() {
     let refused = consume(&daemon, "orders.refused");
     let said: Vec<_> = refused
         .iter()
-        .map(|r| (header(r, "tidemill.code"), header(r, "tidemill.reason")))
+        .map(|r| (header(r, "tidemill.code"), header(r, "__dlq.errors.message")))
         .collect();
     let expected = [
         ("missing-field", "/customer is missing"),
@@ -100,7 +100,7 @@ fn validate_lets_only_pass_what_holds_the_schema() {
         said,
         expected.map(|(code, reason)| (code.to_owned(), reason.to_owned()))
     );
-    assert_eq!(header(&refused[0], "tidemill.offset"), "1");
+    assert_eq!(header(&refused[0], "__dlq.errors.offset"), "1");
     assert_eq!(status(&daemon, "validate")["state"], json!("running"));
 }
 

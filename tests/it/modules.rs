@@ -247,3 +247,22 @@ fn pause_and_resume_keep_offsets() {
     daemon.run(&["module", "delete", "route"]);
     assert!(!daemon.run(&["module", "list"]).contains("route"));
 }
+
+#[test]
+fn a_clean_stop_is_said_to_the_instances() {
+    let mut daemon = Daemon::start();
+    create(&daemon, &["wild", "tame", "wild.dlq"], 1);
+    deploy(&daemon, "bad-actors", |manifest| {
+        let component = manifest["module"].as_table_mut().unwrap().get_mut("component").unwrap();
+        *component = component
+            .as_str()
+            .unwrap()
+            .replace("bad_actors.wasm", "probe.wasm")
+            .into();
+    });
+    produce(&daemon, "wild", ["k".to_owned()]);
+    until("it has an instance", || consume(&daemon, "tame").len() == 1);
+    assert_eq!(daemon.terminate(), Some(0));
+    let log = daemon.log();
+    assert!(log.contains("on-revoke 0 RevokeReason::Shutdown"), "{log}");
+}

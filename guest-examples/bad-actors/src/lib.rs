@@ -21,13 +21,24 @@ fn process(batch: &Batch) -> Result<Ack, Error> {
     })
 }
 
-tidemill_guest::module!(process);
+/// Without it no timer could be set.
+fn on_timers(_due: &[Timer]) -> Result<(), Error> {
+    Ok(())
+}
+
+tidemill_guest::module!(process, timers = on_timers);
 
 fn misbehave(act: &str, batch: &Batch, record: &Record) -> Result<(), Error> {
     match act {
         "endless-loop" => loop {
             black_box(0);
         },
+        "spin" => {
+            // Takes its time, and ends by itself.
+            let millions = context::config("millions").and_then(|text| text.parse::<u64>().ok());
+            (0..millions.unwrap_or(1) * 1_000_000).for_each(|step| _ = black_box(step));
+            Ok(())
+        }
         "memory-bomb" => {
             let mut hoard = Vec::new();
             loop {
@@ -42,6 +53,10 @@ fn misbehave(act: &str, batch: &Batch, record: &Record) -> Result<(), Error> {
             for line in 0..100_000 {
                 log::info(&format!("line {line} of a flood"));
             }
+            Ok(())
+        }
+        "long-log-line" => {
+            log::info(&"x".repeat(1 << 20));
             Ok(())
         }
         "huge-output" => {
@@ -85,6 +100,13 @@ fn misbehave(act: &str, batch: &Batch, record: &Record) -> Result<(), Error> {
         }
         "huge-key" => state::open("hoard")?.set(&[b'k'; 1 << 20], b""),
         "huge-value" => state::open("hoard")?.set(b"k", &vec![b'v'; 4 << 20]),
+        "timer-bomb" => {
+            for n in 0_u64.. {
+                timers::set(&timer(&n.to_be_bytes(), 0))?;
+            }
+            Ok(())
+        }
+        "huge-timer" => timers::set(&timer(b"huge", 1 << 20)),
         "exit" => process::exit(0),
         "sleep" => {
             // Nobody waits: the guest's clocks are the batch's, and a sleep moves them.
@@ -115,6 +137,17 @@ fn misbehave(act: &str, batch: &Batch, record: &Record) -> Result<(), Error> {
         "retry" => Err(Error::retry("the weather is bad")),
         "fatal" => Err(Error::fatal("the module wants to stop")),
         unknown => Err(Error::fatal(format!("[config] act = {unknown:?} is no act"))),
+    }
+}
+
+/// An alarm in a year that nobody sees.
+fn timer(key: &[u8], payload_bytes: usize) -> Timer {
+    Timer {
+        clock: timers::Clock::WallClock,
+        name: "hoard".into(),
+        key: key.to_vec(),
+        at: i64::MAX / 2,
+        payload: vec![b'x'; payload_bytes],
     }
 }
 

@@ -2,34 +2,27 @@
 //! record (`bad-actors`, tame), and the same bytes decoded and encoded without a sandbox.
 //!
 //! ```text
-//! cargo bench --package tidemill-host
+//! cargo bench --package tidemill-host --bench batch
 //! ```
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
     reason = "a bench is a program for people"
 )]
+mod common;
+
 use std::{
-    collections::BTreeMap,
     fs,
-    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use tidemill_broker::module::{
-    Version,
-    run::{Input, Kind, Limits, OutputTopic, Run, StateReader, StateScan, TaskKey, Verdict},
-};
-use tidemill_host::{Sandbox, compile, digest};
-use tidemill_protocol::{
-    batch::{Batch, Builder},
-    records::Records,
-};
+use common::{NoState, RECORDS, component, input, run};
+use tidemill_broker::module::run::Verdict;
+use tidemill_host::{Sandbox, compile};
+use tidemill_protocol::batch::{Batch, Builder};
 
-const RECORDS: usize = 1_000;
-const VALUE_BYTES: usize = 100;
 const TIME: Duration = Duration::from_secs(2);
 
 fn main() {
@@ -95,16 +88,6 @@ fn processor_time() -> Option<Duration> {
     Some(Duration::from_nanos(schedstat.split(' ').next()?.parse().ok()?))
 }
 
-fn input() -> Bytes {
-    let value = [b'v'; VALUE_BYTES];
-    let mut builder = Builder::new();
-    for (n, timestamp) in (0..RECORDS).zip(1_700_000_000_000..) {
-        let key = format!("{}.{}", ["orders", "users", "weather"][n / 10 % 3], n % 97);
-        builder.append(timestamp, Some(key.as_bytes()), Some(&value), []);
-    }
-    builder.finish()
-}
-
 fn copy(batch: &Bytes) -> Bytes {
     let payload = Batch::parse(batch.clone()).unwrap().payload(1 << 30).unwrap();
     let mut builder = Builder::new();
@@ -113,90 +96,4 @@ fn copy(batch: &Bytes) -> Bytes {
         builder.append(record.timestamp, record.key, record.value, record.headers);
     }
     builder.finish()
-}
-
-fn component(name: &str) -> Option<Vec<u8>> {
-    let guests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../guest-examples/target/wasm32-wasip2/release");
-    fs::read(guests.join(format!("{name}.wasm"))).ok()
-}
-
-fn run(name: &str, component: &[u8]) -> Run {
-    let output = OutputTopic {
-        partitions: 4,
-        batch_bytes_max: 1 << 20,
-    };
-    let topics = ["tame", "team.orders", "team.users", "team.rest"];
-    let config = [
-        ("orders", "team.orders"),
-        ("users", "team.users"),
-        ("otherwise", "team.rest"),
-        ("act", "none"),
-    ];
-    let records = Records::from(input());
-    Run {
-        task: TaskKey {
-            module: name.into(),
-            deployment: 1,
-            number: 0,
-        },
-        version: Version {
-            module: name.into(),
-            number: 1,
-            label: "1".into(),
-            digest: digest(component),
-        },
-        generation: 1,
-        attempt: 1,
-        now: 1_700_000_000_000,
-        is_fresh: false,
-        event_time: None,
-        state_bytes: 0,
-        kind: Kind::Records,
-        inputs: vec![Input {
-            topic: "in".into(),
-            partition: 0,
-            from: 0,
-            until: i64::MAX,
-            give_up: Vec::new(),
-            has_more: false,
-            records,
-        }],
-        outputs: Arc::new(
-            topics
-                .iter()
-                .map(|topic| ((*topic).to_owned(), output.clone()))
-                .collect(),
-        ),
-        dead_letter: None,
-        buckets: Arc::default(),
-        config: Arc::new(
-            config
-                .iter()
-                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-                .collect::<BTreeMap<_, _>>(),
-        ),
-        metrics: Arc::default(),
-        limits: Limits {
-            records_max: 10_000,
-            bytes_max: 16 << 20,
-            timeout_ms: 2_000,
-            memory_bytes_max: 64 << 20,
-            output_bytes_max: 8 << 20,
-            state_write_bytes_max: 1 << 20,
-            state_bytes_max: 1 << 30,
-            log_lines_per_second: 50,
-        },
-    }
-}
-
-struct NoState;
-
-impl StateReader for NoState {
-    fn get(&self, _: &TaskKey, _: &str, _: &[u8]) -> Option<Bytes> {
-        None
-    }
-
-    fn scan(&self, _: StateScan<'_>) -> Vec<(Bytes, Bytes)> {
-        Vec::new()
-    }
 }

@@ -1,9 +1,9 @@
-//! Threads that guests run on, and who is next: deployments in turn, so that none waits for another's backlog.
+//! Threads that guests run on. Who is next is decided in [`fair`](crate::fair).
 //!
-//! Guarantees: every run that was submitted is answered, also when the host itself fails, unless the lanes are dropped first. A lane's
+//! Guarantees: every run that was submitted is answered, also when the host itself fails, unless the lanes are closed or dropped first. A lane's
 //! stack is far larger than a guest's, so recursion traps in the guest and never ends the process.
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Condvar, Mutex, PoisonError,
@@ -17,7 +17,7 @@ use tidemill_broker::module::{
     run::{Failure, Processed, Run, Verdict},
 };
 
-use crate::{Error, code::RevokeReason, limits, sandbox::Sandbox};
+use crate::{Error, clock, code::RevokeReason, fair::Fair, limits, sandbox::Sandbox};
 
 /// Called on a lane with what came of a run. It should hand the answer on and return.
 pub type Done = Box<dyn FnOnce(Processed) + Send>;
@@ -44,7 +44,11 @@ struct Job {
 enum Work {
     Run(Box<Run>, Done),
     Revoke(Revoke),
+    Close(Told),
 }
+
+/// Called on a lane with what instances logged when they were told that their task leaves.
+pub type Told = Box<dyn FnOnce(Vec<Processed>) + Send>;
 
 /// Tell instances that their task leaves.
 pub struct Revoke {
@@ -54,17 +58,23 @@ pub struct Revoke {
     pub task: Option<u32>,
     /// Why.
     pub reason: RevokeReason,
-    /// Called on a lane with what the instances logged.
-    pub done: Box<dyn FnOnce(Vec<Processed>) + Send>,
+    /// Called afterwards.
+    pub done: Told,
 }
 
-#[derive(Default)]
 struct Queue {
-    /// Runs that wait, by deployment, and the deployments in turn.
-    waiting: BTreeMap<String, VecDeque<Job>>,
-    turns: VecDeque<String>,
+    jobs: Fair<Job>,
+    lanes: usize,
+    /// Lanes that wait for a job.
+    idle: usize,
     /// Cancel flags of what waits or runs, by version.
     flags: BTreeMap<Version, Arc<AtomicBool>>,
+    /// The same for what is done last.
+    closing: Arc<AtomicBool>,
+    /// What is left to do when nothing runs any more.
+    last: Option<Job>,
+    /// Whether nothing more is taken.
+    closed: bool,
     stopped: bool,
 }
 
@@ -74,16 +84,26 @@ impl Lanes {
     /// # Errors
     /// When the system has no threads to give.
     pub fn start(count: usize, sandbox: Arc<Sandbox>) -> Result<Self, Error> {
+        let count = count.max(1);
         let shared = Arc::new(Shared {
             sandbox,
-            queue: Mutex::default(),
+            queue: Mutex::new(Queue {
+                jobs: Fair::new(count),
+                lanes: count,
+                idle: 0,
+                flags: BTreeMap::new(),
+                closing: Arc::default(),
+                last: None,
+                closed: false,
+                stopped: false,
+            }),
             changed: Condvar::new(),
         });
         let mut lanes = Self {
             shared,
             threads: Vec::new(),
         };
-        for number in 0..count.max(1) {
+        for number in 0..count {
             let shared = Arc::clone(&lanes.shared);
             let lane = thread::Builder::new()
                 .name(format!("lane-{number}"))
@@ -95,13 +115,14 @@ impl Lanes {
         Ok(lanes)
     }
 
-    /// Runs a batch when it is its deployment's turn.
+    /// Runs a batch when it is its module's turn.
     pub fn submit(&self, run: Run, done: Done) {
         let version = run.version.clone();
         self.push(version, Work::Run(Box::new(run), done));
     }
 
-    /// Calls `on-revoke` in idle instances, which are dropped then. After what was submitted before.
+    /// Calls `on-revoke` in idle instances, which are dropped then. It waits its module's turn and is charged like a run, behind what was
+    /// submitted before: a guest may spin there too, and nobody but its own module waits for it.
     pub fn revoke(&self, revoke: Revoke) {
         self.push(revoke.version.clone(), Work::Revoke(revoke));
     }
@@ -109,12 +130,11 @@ impl Lanes {
     fn push(&self, version: Version, work: Work) {
         let module = version.module.clone();
         let mut queue = self.shared.lock();
-        let cancel = Arc::clone(queue.flags.entry(version).or_default());
-        let waiting = queue.waiting.entry(module.clone()).or_default();
-        waiting.push_back(Job { work, cancel });
-        if waiting.len() == 1 {
-            queue.turns.push_back(module);
+        if queue.closed {
+            return;
         }
+        let cancel = Arc::clone(queue.flags.entry(version).or_default());
+        queue.jobs.push(&module, Job { work, cancel });
         drop(queue);
         self.shared.changed.notify_one();
     }
@@ -124,6 +144,20 @@ impl Lanes {
         if let Some(flag) = self.shared.lock().flags.remove(version) {
             flag.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// Begins nothing any more: what waits is dropped without an answer. When what runs has ended, every instance is told that the node stops.
+    pub fn close(&self, done: Told) {
+        let mut queue = self.shared.lock();
+        queue.jobs.clear();
+        queue.closed = true;
+        let cancel = Arc::clone(&queue.closing);
+        queue.last = Some(Job {
+            work: Work::Close(done),
+            cancel,
+        });
+        drop(queue);
+        self.shared.changed.notify_all();
     }
 
     /// The sandbox that the lanes run.
@@ -138,9 +172,8 @@ impl Drop for Lanes {
         {
             let mut queue = self.shared.lock();
             queue.stopped = true;
-            queue.waiting.clear();
-            queue.turns.clear();
-            for flag in queue.flags.values() {
+            queue.jobs.clear();
+            for flag in queue.flags.values().chain([&queue.closing]) {
                 flag.store(true, Ordering::Relaxed);
             }
         }
@@ -158,60 +191,91 @@ impl Shared {
     }
 
     fn work(&self) {
-        while let Some(Job { work, cancel }) = self.next() {
-            let (run, done) = match work {
-                Work::Run(run, done) => (*run, done),
-                Work::Revoke(revoke) => {
-                    let Revoke {
-                        version,
-                        task,
-                        reason,
-                        done,
-                    } = revoke;
-                    let told = catch_unwind(AssertUnwindSafe(|| self.sandbox.revoke(&version, task, reason)));
-                    done(told.unwrap_or_default());
-                    continue;
-                }
-            };
-            let (task, generation) = (run.task.clone(), run.generation);
-            let processed = catch_unwind(AssertUnwindSafe(|| self.sandbox.run(run, &cancel)));
-            drop(cancel);
-            done(processed.unwrap_or_else(|_| broken(task, generation)));
+        while let Some((module, job)) = self.next() {
+            let before = clock::processor_time();
+            let answer = self.run(job);
+            let took = clock::processor_time().saturating_sub(before);
+            let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+            self.lock().jobs.ended(&module, took_us);
+            answer.give(took_us);
         }
     }
 
-    fn next(&self) -> Option<Job> {
+    fn run(&self, Job { work, cancel }: Job) -> Answer {
+        match work {
+            Work::Run(run, done) => {
+                let (task, generation) = (run.task.clone(), run.generation);
+                let processed = catch_unwind(AssertUnwindSafe(|| self.sandbox.run(*run, &cancel)));
+                Answer::Run(processed.unwrap_or_else(|_| broken(task, generation)), done)
+            }
+            Work::Revoke(revoke) => {
+                let Revoke {
+                    version,
+                    task,
+                    reason,
+                    done,
+                } = revoke;
+                let told = catch_unwind(AssertUnwindSafe(|| {
+                    self.sandbox.revoke(&version, task, reason, &cancel)
+                }));
+                Answer::Told(told.unwrap_or_default(), done)
+            }
+            Work::Close(done) => {
+                let told = catch_unwind(AssertUnwindSafe(|| self.sandbox.close(&cancel)));
+                Answer::Told(told.unwrap_or_default(), done)
+            }
+        }
+    }
+
+    fn next(&self) -> Option<(String, Job)> {
         let mut queue = self.lock();
         loop {
             if queue.stopped {
                 return None;
             }
-            if let Some(job) = queue.next() {
+            // All the others wait, so nothing runs.
+            if queue.idle + 1 == queue.lanes
+                && let Some(job) = queue.last.take()
+            {
+                return Some((String::new(), job));
+            }
+            if let Some(job) = queue.jobs.next() {
+                // What has ended may let in more than one: those that were held back.
+                if queue.idle != 0 && queue.jobs.has_next() {
+                    self.changed.notify_one();
+                }
                 return Some(job);
             }
+            queue.idle += 1;
             queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue.idle -= 1;
         }
     }
 }
 
-impl Queue {
-    fn next(&mut self) -> Option<Job> {
-        let module = self.turns.pop_front()?;
-        let waiting = self.waiting.get_mut(&module)?;
-        let job = waiting.pop_front();
-        if waiting.is_empty() {
-            self.waiting.remove(&module);
-        } else {
-            self.turns.push_back(module);
+/// What came of a job, and whom to tell.
+enum Answer {
+    Run(Processed, Done),
+    Told(Vec<Processed>, Told),
+}
+
+impl Answer {
+    fn give(self, cpu_us: u64) {
+        match self {
+            Self::Run(mut processed, done) => {
+                processed.usage.cpu_us = cpu_us;
+                done(processed);
+            }
+            Self::Told(told, done) => done(told),
         }
-        job
     }
 }
 
 impl std::fmt::Debug for Queue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Queue")
-            .field("turns", &self.turns)
+            .field("lanes", &self.lanes)
+            .field("idle", &self.idle)
             .finish_non_exhaustive()
     }
 }

@@ -206,6 +206,7 @@ impl Call {
             records: u32::try_from(self.delivery.len()).unwrap_or(u32::MAX),
             bytes: self.delivery.bytes() as u64,
             guest_us: u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX),
+            cpu_us: 0,
             memory_bytes,
             host_calls: self.host_calls,
         };

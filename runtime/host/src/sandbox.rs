@@ -7,7 +7,10 @@ mod in_memory;
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tidemill_broker::module::{
@@ -30,7 +33,7 @@ use crate::{
     delivery::Delivery,
     engine::{self, Ticker},
     fault,
-    instance::{Idle, Instance},
+    instance::{Idle, Instance, Key},
     log::{Budget, Log},
     memory::Refusal,
     outcome::{Answer, unreadable_verdict},
@@ -96,14 +99,31 @@ impl Sandbox {
     }
 
     /// Tells the idle instances of a version, or of one of its tasks, that their task leaves, and drops them. What they log is given
-    /// back, one answer an instance. For a lane: guests run.
-    pub fn revoke(&self, version: &Version, task: Option<u32>, reason: RevokeReason) -> Vec<Processed> {
-        let instances = self
-            .idle
-            .take_all(|(own, key)| own == version && task.is_none_or(|number| key.number == number));
+    /// back, one answer an instance. A true `cancel` makes it end early. For a lane: guests run.
+    pub fn revoke(
+        &self,
+        version: &Version,
+        task: Option<u32>,
+        reason: RevokeReason,
+        cancel: &Arc<AtomicBool>,
+    ) -> Vec<Processed> {
+        self.tell(
+            |(own, key)| own == version && task.is_none_or(|number| key.number == number),
+            reason,
+            cancel,
+        )
+    }
+
+    /// Tells every idle instance that the node stops, as [`Sandbox::revoke`] does.
+    pub fn close(&self, cancel: &Arc<AtomicBool>) -> Vec<Processed> {
+        self.tell(|_| true, RevokeReason::Shutdown, cancel)
+    }
+
+    fn tell(&self, whom: impl Fn(&Key) -> bool, reason: RevokeReason, cancel: &Arc<AtomicBool>) -> Vec<Processed> {
+        let instances = self.idle.take_all(whom).into_iter();
         instances
-            .into_iter()
-            .filter_map(|instance| self.revoked(instance, reason))
+            .take_while(|_| !cancel.load(Ordering::Relaxed))
+            .filter_map(|instance| self.revoked(instance, reason, cancel))
             .collect()
     }
 
@@ -255,9 +275,9 @@ impl Sandbox {
         }
     }
 
-    fn revoked(&self, mut instance: Instance, reason: RevokeReason) -> Option<Processed> {
+    fn revoked(&self, mut instance: Instance, reason: RevokeReason, cancel: &Arc<AtomicBool>) -> Option<Processed> {
         let (lifecycle, run) = (instance.functions?.lifecycle?, instance.assigned.take()?);
-        let mut call = self.call(&run, &Arc::default());
+        let mut call = self.call(&run, cancel);
         call.within = Within::OnRevoke;
         instance.store.data_mut().call = Some(call);
         let told = {

@@ -3,7 +3,23 @@
 //! A [`Plan`] remembers, for one task, what its present records have been through. Each failure narrows it: the records are cut in
 //! halves until the guest gets through or one record is left, which is then given up, skipped, or stops the module. Good parts
 //! are committed on the way, so a bad record costs about log2(batch) extra runs and no other record is lost or repeated. The plan is
-//! soft: after a restart the same records fail in the same way and the same is found again.
+//! soft: after a restart the same records fail in the same way and the same is found again, and attempts are counted from 1.
+//!
+//! | fault | on disk | then | shown by (scripts of `testscripts/modules`, and `tests/it`) |
+//! |---|---|---|---|
+//! | crash before or during the call, or before the commit | nothing | the batch is delivered again | `restart`, `kill.rs`, `module test --chaos` |
+//! | crash inside the commit | all or nothing | one of its neighbours | storage's `crash_sweep.rs` |
+//! | crash after the commit | everything | the next batch | `restart`, `kill.rs`, `module test --chaos` |
+//! | trap | nothing | the marked record, or the one that bisecting finds, is poison | `trap_bisect` |
+//! | out of memory, deep recursion, a bound of the host | nothing | as a trap | `bad_actors.rs` |
+//! | timeout | nothing | once more at half size, then as a trap | `timeout_halves` |
+//! | `retry` | nothing | the same records after a backoff; then the module pauses, or a record is poison | `retry_backoff`, `retry_exhausted` |
+//! | `poison(i)` | nothing | the batch again without the record, which is dead-lettered in that commit, skipped, or stops | `poison_to_dead_letters`, `poison_skip_and_stop` |
+//! | `producer.dead-letter` | with the batch | nothing | `poison_to_dead_letters` |
+//! | `ack.first(n)` | the first n | the rest is delivered at once | `ack_first` |
+//! | an output or dead-letter topic refuses | nothing | the module pauses | `missing_output`, `dead_letters_refused` |
+//! | too many of the last records given up | nothing | the module pauses | `stop_if` |
+//! | `fatal` | nothing | the module pauses | `fatal_pauses` |
 use alloc::{
     format,
     string::{String, ToString},

@@ -164,21 +164,25 @@ pub struct GiveUp {
 }
 
 /// Names of the headers that a record carries in the dead-letter topic, after its own. Key, value and timestamp are the record's.
+///
+/// Those that begin with `__dlq` are Kafka's, of share groups' dead-letter queues (KIP-1191; as written by `ShareGroupDLQStateManager` of
+/// apache/kafka), so that one tool reads both; a module's name is its group's. Kafka has no name for the others. KIP-1317, a draft, would add
+/// a disposition, from a list of its own that has no room for a module's codes.
 pub mod dead_letter {
     /// Topic it came from.
-    pub const TOPIC: &str = "tidemill.topic";
+    pub const TOPIC: &str = "__dlq.errors.topic";
     /// Partition it came from, decimal.
-    pub const PARTITION: &str = "tidemill.partition";
+    pub const PARTITION: &str = "__dlq.errors.partition";
     /// Offset it had there, decimal.
-    pub const OFFSET: &str = "tidemill.offset";
+    pub const OFFSET: &str = "__dlq.errors.offset";
     /// Stable code of the failure.
     pub const CODE: &str = "tidemill.code";
     /// The failure for a person.
-    pub const REASON: &str = "tidemill.reason";
+    pub const REASON: &str = "__dlq.errors.message";
     /// Deliveries until it was given up, decimal.
-    pub const ATTEMPT: &str = "tidemill.attempt";
+    pub const ATTEMPT: &str = "__dlq.errors.delivery.count";
     /// Name of the module.
-    pub const MODULE: &str = "tidemill.module";
+    pub const MODULE: &str = "__dlq.errors.group";
     /// Version label of the module.
     pub const VERSION: &str = "tidemill.version";
 }
@@ -436,6 +440,8 @@ pub struct Usage {
     pub bytes: u64,
     /// Wall time in the guest, microseconds.
     pub guest_us: u64,
+    /// Processor time of the lane that ran it, microseconds: guest and host. 0 where it was run without a lane.
+    pub cpu_us: u64,
     /// Linear memory after the call, bytes.
     pub memory_bytes: u64,
     /// Calls from the guest into the host.

@@ -49,6 +49,7 @@ pub(super) fn status(state: &State, now: i64, durable: &Deployment, soft: Option
             refused: soft.map_or(0, |soft| soft.refused),
         },
         usage,
+        state_bytes: tasks.iter().map(|task| task.state_bytes).sum(),
         tasks,
     }
 }

@@ -25,6 +25,7 @@ impl TaskUsage {
             bytes_in: usage.bytes,
             bytes_out,
             guest_us: usage.guest_us,
+            cpu_us: usage.cpu_us,
             host_calls: u64::from(usage.host_calls),
             memory_bytes_max: usage.memory_bytes,
             ..admin::Usage::default()
@@ -89,7 +90,52 @@ impl Rate {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+    use crate::module::run::{Processed, TaskKey, Usage, Verdict};
+
+    #[test]
+    fn runs_are_added_up_and_the_memory_is_the_most() {
+        let task = TaskKey {
+            module: "m".into(),
+            deployment: 1,
+            number: 0,
+        };
+        let mut usage = TaskUsage::default();
+        for (memory_bytes, output) in [(65_536, &b"four"[..]), (131_072, b""), (65_536, b"three")] {
+            let mut run = Processed::nothing_of(task.clone(), 1, Verdict::Ack);
+            run.outputs.push(("out".into(), 0, Bytes::from_static(output)));
+            run.usage = Usage {
+                records: 10,
+                bytes: 100,
+                guest_us: 7,
+                cpu_us: 9,
+                memory_bytes,
+                host_calls: 3,
+            };
+            usage.add(&run);
+        }
+        usage.failed(5, Some(&"trap".into()));
+        let sums = admin::Usage {
+            runs: 3,
+            records: 30,
+            records_per_second: 0,
+            bytes_in: 300,
+            bytes_out: 9,
+            guest_us: 21,
+            cpu_us: 27,
+            host_calls: 9,
+            memory_bytes_max: 131_072,
+            failures: 1,
+            last_error: Some(admin::LastError {
+                time: 5,
+                message: "trap".into(),
+            }),
+        };
+        assert_eq!(usage.status(6), sums);
+        assert_eq!(sums.ns_per_record(), 700);
+    }
 
     #[test]
     fn a_rate_follows_what_comes() {

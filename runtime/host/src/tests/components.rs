@@ -1,4 +1,6 @@
 //! What well-behaved guests see and leave behind.
+use std::{collections::BTreeMap, sync::Arc};
+
 use tidemill_broker::module::run::{GiveUp, Verdict};
 
 use super::fixture::{Fixture, batch, component, config, input, sent};
@@ -150,16 +152,42 @@ fn what_is_given_up_goes_to_the_dead_letters_and_not_to_the_guest() {
     assert_eq!(
         headers,
         [
-            ("tidemill.topic", "wild"),
-            ("tidemill.partition", "3"),
-            ("tidemill.offset", "1"),
+            ("__dlq.errors.topic", "wild"),
+            ("__dlq.errors.partition", "3"),
+            ("__dlq.errors.offset", "1"),
             ("tidemill.code", "trap"),
-            ("tidemill.reason", "broken"),
-            ("tidemill.attempt", "4"),
-            ("tidemill.module", "m"),
+            ("__dlq.errors.message", "broken"),
+            ("__dlq.errors.delivery.count", "4"),
+            ("__dlq.errors.group", "m"),
             ("tidemill.version", "1.2.3"),
         ]
     );
+}
+
+#[test]
+fn a_dead_letter_topic_that_does_not_take_the_record_is_named() {
+    let fixture = Fixture::new("route");
+    let mut run = fixture.run_of(batch(0, &[(Some("orders-1"), "one"), (Some("orders-2"), "two")]));
+    run.config = config(&ROUTES);
+    run.inputs[0].give_up = vec![GiveUp {
+        offset: 1,
+        dead_letter: true,
+        code: "trap".into(),
+        reason: "broken".into(),
+        attempt: 4,
+    }];
+    let mut outputs = BTreeMap::clone(&run.outputs);
+    outputs.get_mut("wild.dlq").unwrap().batch_bytes_max = 100;
+    run.outputs = Arc::new(outputs);
+    let processed = fixture.run(run);
+    assert!(
+        processed.outputs.is_empty() && processed.next.is_empty(),
+        "nothing of the batch is left"
+    );
+    let Verdict::Fatal(why) = processed.verdict else {
+        panic!("{:?}", processed.verdict)
+    };
+    assert!(why.contains("`wild.dlq` does not take record wild-3@1"), "{why}");
 }
 
 #[test]
@@ -237,7 +265,7 @@ fn a_damaged_artefact_is_never_run() {
     let directory = tempfile::tempdir().unwrap();
     let component = component("route");
     compile::compile(&component, directory.path()).unwrap();
-    let sandbox = crate::Sandbox::new(directory.path(), std::sync::Arc::new(super::fixture::Rows::default())).unwrap();
+    let sandbox = crate::Sandbox::new(directory.path(), Arc::new(super::fixture::Rows::default())).unwrap();
     let digest = crate::digest(&component);
     let path = sandbox.artefacts().path(&digest);
     let mut bytes = std::fs::read(&path).unwrap();

@@ -60,6 +60,16 @@ impl Tamed for Run {
 }
 
 #[test]
+fn a_run_is_charged_for_the_processor_time_of_its_lane() {
+    let actors = Fixture::new("bad_actors");
+    let spun = actors.run(act(&actors, "endless-loop")).usage;
+    // It spins for 200 ms, of which a busy machine may give it little.
+    assert!(10_000 < spun.cpu_us && spun.cpu_us < 1_000_000, "{spun:?}");
+    let tame = actors.run(act(&actors, "none").tamed()).usage;
+    assert!(0 < tame.cpu_us && tame.cpu_us < spun.cpu_us, "{tame:?}");
+}
+
+#[test]
 fn a_panic_names_its_record_and_its_frames() {
     let actors = Fixture::new("bad_actors");
     let processed = actors.run(act(&actors, "panic"));

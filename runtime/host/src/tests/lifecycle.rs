@@ -1,5 +1,8 @@
 //! Optional exports: set-up, hand-over, migration.
-use std::sync::{Arc, mpsc};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, mpsc},
+};
 
 use tidemill_broker::module::{
     Version,
@@ -107,6 +110,33 @@ fn a_task_that_leaves_is_said_to_its_instance() {
         "the instance is gone"
     );
     assert_eq!(lines(&fixture.run(run_of(&fixture, &[], "x"))), ["init", "on-assign"]);
+}
+
+#[test]
+fn every_instance_is_told_that_the_node_stops_when_what_runs_has_ended() {
+    let fixture = Fixture::new("probe");
+    let (answer, answered) = mpsc::channel();
+    for number in 0..4 {
+        let (mut run, answer) = (run_of(&fixture, &[], "x"), answer.clone());
+        run.task.number = number;
+        let done = move |processed| answer.send(processed).unwrap();
+        fixture.lanes.submit(run, Box::new(done));
+    }
+    let first = answered.recv().unwrap();
+    let (say, said) = mpsc::channel();
+    fixture.lanes.close(Box::new(move |told| say.send(told).unwrap()));
+    let told = said.recv().unwrap();
+    // The others that had begun have been answered before; what waited is not answered at all.
+    let ran: BTreeSet<u32> = answered.try_iter().chain([first]).map(|run| run.task.number).collect();
+    assert_eq!(told.iter().map(|told| told.task.number).collect::<BTreeSet<_>>(), ran);
+    for told in &told {
+        let words = format!("on-revoke {} RevokeReason::Shutdown", told.task.number);
+        assert_eq!(lines(told), [words]);
+    }
+    let (late, refused) = mpsc::channel::<Processed>();
+    let done = move |processed| late.send(processed).unwrap();
+    fixture.lanes.submit(run_of(&fixture, &[], "x"), Box::new(done));
+    assert!(refused.recv().is_err(), "nothing is taken any more");
 }
 
 #[test]

@@ -6,19 +6,22 @@
 //! ```
 //! The compiler is not hardened against components made to exhaust it. So it runs in a child of our own binary, which takes bounds on its
 //! address space and processor time before it reads a byte, and is killed after a timeout.
+mod early_end;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::{Read, Write},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Mutex, PoisonError, mpsc},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use rustix::process::{Resource, Rlimit, setrlimit};
 use tidemill_host::{Artefacts, compile};
 use tidemill_protocol::admin::Digest;
 
+use self::early_end::{Bounds, EarlyEnd};
 use crate::{clock, config::Modules, files, limits};
 
 /// Name of the hidden command of our binary that compiles.
@@ -28,8 +31,7 @@ pub const COMMAND: &str = "compile-component";
 #[derive(Debug)]
 pub(crate) struct Compiler {
     directory: PathBuf,
-    timeout: Duration,
-    memory_bytes: u64,
+    bounds: Bounds,
     in_process: bool,
     /// Held by whoever compiles or deletes: what was staged, and when.
     turn: Mutex<BTreeMap<[u8; 32], Instant>>,
@@ -39,8 +41,10 @@ impl Compiler {
     pub(crate) fn new(directory: PathBuf, settings: &Modules) -> Self {
         Self {
             directory,
-            timeout: settings.compile_timeout.duration(),
-            memory_bytes: settings.compile_memory.0,
+            bounds: Bounds {
+                timeout: settings.compile_timeout.duration(),
+                memory_bytes: settings.compile_memory.0,
+            },
             in_process: settings.compile_in_process,
             turn: Mutex::default(),
         }
@@ -118,63 +122,73 @@ impl Compiler {
                 .map(drop)
                 .map_err(|e| e.to_string());
         }
-        let line = self.in_child(component)?;
-        compile::parse_report(&line)
-            .unwrap_or_else(|| Err(self.exhausted()))
-            .map(drop)
-    }
-
-    fn exhausted(&self) -> String {
-        format!(
-            "the component could not be compiled within {} s and {} MiB (modules.compile-timeout, modules.compile-memory)",
-            self.timeout.as_secs(),
-            self.memory_bytes >> 20
-        )
-    }
-
-    /// Runs the child and gives what it said; empty if it was killed.
-    fn in_child(&self, component: &[u8]) -> Result<String, String> {
-        let failed = |e: std::io::Error| format!("cannot start the compiler: {e}");
-        let program = std::env::current_exe().map_err(failed)?;
-        let mut child = Command::new(program)
+        let program = std::env::current_exe().map_err(cannot_start)?;
+        let mut command = Command::new(program);
+        command
             .args([
                 COMMAND,
-                &self.memory_bytes.to_string(),
-                &self.timeout.as_secs().max(1).to_string(),
+                &self.bounds.memory_bytes.to_string(),
+                &self.bounds.timeout.as_secs().max(1).to_string(),
             ])
             .arg(&self.directory)
-            .env_clear()
+            .env_clear();
+        self.in_child(command, component)
+    }
+
+    /// Runs the child. The error is what it said; or, if it had no chance to say anything, how it ended and what to do about that.
+    fn in_child(&self, mut command: Command, component: &[u8]) -> Result<(), String> {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
-            .map_err(failed)?;
+            .map_err(cannot_start)?;
         let said = self.converse(&mut child, component);
         // Killing what has ended already is no error worth a word.
         let _ = child.kill();
-        let _ = child.wait();
-        said
+        let status = child.wait().map_err(cannot_start)?;
+        let end = match said? {
+            None => EarlyEnd::TimeIsUp,
+            Some((line, complaint)) => match compile::parse_report(&line) {
+                Some(report) => return report.map(drop),
+                None => EarlyEnd::Ended(status, complaint),
+            },
+        };
+        Err(end.explain(self.bounds))
     }
 
-    fn converse(&self, child: &mut Child, component: &[u8]) -> Result<String, String> {
-        let (Some(mut input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
-            return Ok(String::new());
+    /// Gives the child the component, and gives what it wrote when it is done; `None` when time is up.
+    fn converse(&self, child: &mut Child, component: &[u8]) -> Result<Option<(String, String)>, String> {
+        let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let (Some(mut input), Some(output), Some(errors)) = pipes else {
+            return Ok(None);
         };
-        let (said, line) = mpsc::channel();
+        let (said, heard) = mpsc::channel();
         let listen = move || {
-            let mut text = String::new();
-            let _ = output.take(64 << 10).read_to_string(&mut text);
-            let _ = said.send(text);
+            // What it complains about fits a pipe, or it is given up.
+            let line = read(output);
+            let _ = said.send((line, read(errors)));
         };
         std::thread::Builder::new()
             .name("compiling".into())
             .spawn(listen)
-            .map_err(|e| format!("cannot start the compiler: {e}"))?;
+            .map_err(cannot_start)?;
         // A child that dies early closes the pipe; what it said tells why.
         let _ = input.write_all(component);
         drop(input);
-        Ok(line.recv_timeout(self.timeout).unwrap_or_default())
+        Ok(heard.recv_timeout(self.bounds.timeout).ok())
     }
+}
+/// As much as anybody wants to read.
+fn read(pipe: impl Read) -> String {
+    let mut bytes = Vec::new();
+    // What was read before it broke is what there is.
+    let _ = pipe.take(64 << 10).read_to_end(&mut bytes);
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn cannot_start(error: std::io::Error) -> String {
+    format!("cannot start the compiler: {error}")
 }
 
 /// The whole life of the child process: takes its bounds, then compiles what comes on standard input. True if it could be compiled.
@@ -194,4 +208,53 @@ pub fn child(memory_bytes: u64, cpu_seconds: u64, directory: &Path) -> std::io::
     bound(Resource::Cpu, cpu_seconds.saturating_mul(threads))?;
     bound(Resource::Core, 0)?;
     compile::main_in_child(std::io::stdin().lock(), std::io::stdout().lock(), directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Span};
+
+    /// What is said of a child that runs this script instead of the compiler.
+    fn said_of(script: &str) -> String {
+        let mut settings = Config::default().modules;
+        settings.compile_timeout = Span::secs(1);
+        let compiler = Compiler::new(PathBuf::new(), &settings);
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", script]);
+        compiler.in_child(shell, b"component").unwrap_err()
+    }
+
+    #[test]
+    fn a_child_that_ends_early_says_why_and_what_to_do() {
+        for (script, words) in [
+            (
+                "cat > /dev/null; exec sleep 60",
+                ["within 1 s", "`modules.compile-timeout`"],
+            ),
+            ("kill -KILL $$", ["processor time", "`modules.compile-timeout`"]),
+            ("kill -XCPU $$", ["processor time", "`modules.compile-timeout`"]),
+            (
+                "echo 'memory allocation of 69648 bytes failed' >&2; kill -ABRT $$",
+                ["4096 MiB", "`modules.compile-memory`"],
+            ),
+            (
+                "echo \"thread 'main' panicked at isle.rs:7:\nno such rule\" >&2; exit 101",
+                ["panicked", "no such rule"],
+            ),
+            ("kill -SEGV $$", ["SIGSEGV", "report it"]),
+            ("echo error no component; exit 1", ["no component", ""]),
+        ] {
+            let said = said_of(script);
+            assert!(words.iter().all(|word| said.contains(word)), "{script}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_child_that_reports_is_believed() {
+        let compiler = Compiler::new(PathBuf::new(), &Config::default().modules);
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", "cat > /dev/null; echo ok 17 wasi:cli/exit@0.2.3"]);
+        assert_eq!(compiler.in_child(shell, &[0; 1 << 20]), Ok(()));
+    }
 }

@@ -46,6 +46,8 @@ pub(crate) enum Event {
     Processed(Box<Processed>),
     /// The host has a version ready, or says why not.
     Loaded(Version, Result<(), String>),
+    /// No guest runs any more, or will; what the instances had to say to that.
+    ModulesClosed(Vec<Processed>),
     /// Something failed that only a restart can mend.
     Failed(String),
     /// Finish what is in work, take nothing new; say so when it is done.

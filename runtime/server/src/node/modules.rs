@@ -92,6 +92,16 @@ impl Modules {
         lanes.revoke(self.revocation(version, None, reason, move || sandbox.forget(&gone)));
     }
 
+    /// Lets what runs end, then tells every instance that the node stops. That it is done is an event, with what they log.
+    pub(super) fn close(&self) {
+        let events = self.events.clone();
+        let done = move |told| drop(events.send(Event::ModulesClosed(told)));
+        match self.shared.lanes.get() {
+            Some(lanes) => lanes.close(Box::new(done)),
+            None => done(Vec::new()),
+        }
+    }
+
     /// What the instances log on their way is an event, like any outcome.
     fn revocation(
         &self,

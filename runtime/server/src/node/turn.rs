@@ -22,6 +22,7 @@ use tidemill_broker::{
     Broker, Command,
     context::{ConnectionId, Refusal},
     effect::{Effect, LogRead, ProposalId, ReadId, RequestId},
+    module::run::Processed,
 };
 use tidemill_protocol::{
     admin::{Answer, Call, StateQuery},
@@ -67,6 +68,8 @@ pub(super) struct Open {
     proposals: usize,
     reads: usize,
     draining: Option<oneshot::Sender<()>>,
+    /// While draining: whether guests may run still.
+    modules: bool,
 }
 
 /// How the loop ended.
@@ -150,7 +153,12 @@ impl Turn {
             Some(Event::Processed(processed)) => self.broker.handle_processed(now, *processed),
             Some(Event::Loaded(version, result)) => self.broker.handle_loaded(now, &version, result),
             Some(Event::Failed(message)) => return Err(End::Failed(message)),
-            Some(Event::Drain(done)) => self.open.draining = Some(done),
+            Some(Event::ModulesClosed(told)) => self.modules_closed(now, told),
+            Some(Event::Drain(done)) => {
+                self.open.draining = Some(done);
+                self.open.modules = true;
+                self.modules.close();
+            }
             Some(Event::Stop) => return Err(End::Stopped),
         }
         if self.broker.poll_timeout().is_some_and(|at| at <= now) {
@@ -200,6 +208,17 @@ impl Turn {
             let _ = reply.try_send(Answer::State(page));
             let _ = reply.try_send(Answer::Done);
         });
+    }
+
+    fn modules_closed(&mut self, now: i64, told: Vec<Processed>) {
+        self.open.modules = false;
+        for processed in told {
+            // Their module's log ends with this process.
+            for line in &processed.logs {
+                tracing::info!(module = processed.task.module, task = line.task, "{}", line.message);
+            }
+            self.broker.handle_processed(now, processed);
+        }
     }
 
     fn closed(&mut self, now: i64, connection: ConnectionId) {
@@ -365,7 +384,8 @@ impl Turn {
 
     /// Says so when nothing that somebody waits for is in work any more. What is parked (long polls, joins) is let go.
     fn drained(&mut self) {
-        if self.open.draining.is_some() && self.open.proposals == 0 && self.open.reads == 0 {
+        let is_quiet = self.open.proposals == 0 && self.open.reads == 0 && !self.open.modules;
+        if self.open.draining.is_some() && is_quiet {
             self.open.replies.clear();
             self.open.admin.clear();
             if let Some(done) = self.open.draining.take() {

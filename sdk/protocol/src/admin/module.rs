@@ -34,6 +34,9 @@ pub struct ModuleStatus {
     /// What its runs took, over all tasks.
     #[serde(default)]
     pub usage: Usage,
+    /// Bytes of its state, over all tasks.
+    #[serde(default)]
+    pub state_bytes: u64,
     /// Tasks that this node owns or owned, by number.
     pub tasks: Vec<TaskStatus>,
 }
@@ -52,8 +55,10 @@ pub struct Usage {
     pub bytes_in: u64,
     /// Bytes of record batches produced.
     pub bytes_out: u64,
-    /// Time in the guest, microseconds.
+    /// Wall time in the guest, microseconds.
     pub guest_us: u64,
+    /// Processor time, guest and host, microseconds.
+    pub cpu_us: u64,
     /// Calls from the guest into the host.
     pub host_calls: u64,
     /// The most linear memory that an instance had after a run, bytes.
@@ -83,6 +88,7 @@ impl Usage {
         self.bytes_in += more.bytes_in;
         self.bytes_out += more.bytes_out;
         self.guest_us += more.guest_us;
+        self.cpu_us += more.cpu_us;
         self.host_calls += more.host_calls;
         self.memory_bytes_max = self.memory_bytes_max.max(more.memory_bytes_max);
         self.failures += more.failures;
@@ -92,7 +98,7 @@ impl Usage {
         }
     }
 
-    /// Time in the guest for each record delivered, nanoseconds.
+    /// Wall time in the guest for each record delivered, nanoseconds.
     #[must_use]
     pub fn ns_per_record(&self) -> u64 {
         self.guest_us.saturating_mul(1000) / self.records.max(1)

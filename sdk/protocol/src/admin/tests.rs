@@ -89,6 +89,7 @@ fn answers_have_the_documented_shape() {
         dead_letter: None,
         counters: Counters::default(),
         usage: Usage::default(),
+        state_bytes: 40,
         tasks: vec![task],
     };
     let json = answer_json(&Answer::Module(status.into()));

@@ -5,15 +5,13 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::{Value, json};
+use tidemill_broker::module::run::dead_letter;
 use tidemill_client::{Client, ConsumerConfig, ConsumerRecord, OffsetReset, TopicPartition};
 use tidemill_protocol::manifest::Moment;
 
 use crate::cli::Failure;
 use crate::cli::record_json;
 use crate::cli::remote::{Remote, block_on, explained, print};
-
-/// What the headers that Tidemill adds begin with.
-const PREFIX: &str = "tidemill.";
 
 /// Print what a module gave up on: where the record came from, why, and the record.
 #[derive(Debug, Args)]
@@ -104,18 +102,18 @@ impl DeadLetters {
     }
 
     fn is_wanted(&self, record: &ConsumerRecord) -> bool {
-        header(record, "module").is_some_and(|module| module == self.module)
+        header(record, dead_letter::MODULE).is_some_and(|module| module == self.module)
             && self
                 .code
                 .as_ref()
-                .is_none_or(|wanted| header(record, "code").as_ref() == Some(wanted))
+                .is_none_or(|wanted| header(record, dead_letter::CODE).as_ref() == Some(wanted))
     }
 }
 
 /// One of the headers that say where a letter came from; the last, if it was given up more than once.
 fn header(record: &ConsumerRecord, name: &str) -> Option<String> {
     let mut headers = record.headers.iter().rev();
-    let found = headers.find(|header| header.key.strip_prefix(PREFIX) == Some(name))?;
+    let found = headers.find(|header| header.key == name)?;
     found
         .value
         .as_ref()
@@ -126,13 +124,13 @@ fn origin(record: &ConsumerRecord) -> Value {
     let text = |name| header(record, name);
     let number = |name| header(record, name).and_then(|text| text.parse::<i64>().ok());
     json!({
-        "topic": text("topic"),
-        "partition": number("partition"),
-        "offset": number("offset"),
-        "code": text("code"),
-        "reason": text("reason"),
-        "attempt": number("attempt"),
-        "version": text("version"),
+        "topic": text(dead_letter::TOPIC),
+        "partition": number(dead_letter::PARTITION),
+        "offset": number(dead_letter::OFFSET),
+        "code": text(dead_letter::CODE),
+        "reason": text(dead_letter::REASON),
+        "attempt": number(dead_letter::ATTEMPT),
+        "version": text(dead_letter::VERSION),
     })
 }
 
@@ -143,13 +141,13 @@ fn line(record: &ConsumerRecord) -> String {
     format!(
         "{} {}/{}@{} {} by {} on attempt {}: {}\n    {} = {}",
         Moment(record.timestamp),
-        text("topic"),
-        text("partition"),
-        text("offset"),
-        text("code"),
-        text("version"),
-        text("attempt"),
-        text("reason").lines().next().unwrap_or_default(),
+        text(dead_letter::TOPIC),
+        text(dead_letter::PARTITION),
+        text(dead_letter::OFFSET),
+        text(dead_letter::CODE),
+        text(dead_letter::VERSION),
+        text(dead_letter::ATTEMPT),
+        text(dead_letter::REASON).lines().next().unwrap_or_default(),
         show(record.key.as_ref()),
         show(record.value.as_ref()),
     )

@@ -69,18 +69,27 @@ fn show(module: &ModuleStatus) -> Result<(), Failure> {
     ))?;
     let usage = &module.usage;
     print(format_args!(
-        "{} records/s; {} runs, {} ns a record in the guest, {} host calls; {} bytes in, {} out; memory at most {} KiB",
+        "{} records/s; {} runs, {} ns a record in the guest, {} ms of processor time, {} host calls; {} bytes in, {} out; \
+         memory at most {} KiB; state {} bytes",
         usage.records_per_second,
         usage.runs,
         usage.ns_per_record(),
+        usage.cpu_us / 1000,
         usage.host_calls,
         usage.bytes_in,
         usage.bytes_out,
         usage.memory_bytes_max >> 10,
+        module.state_bytes,
     ))?;
     if let Some(error) = &usage.last_error {
         print(format_args!("last failure {}: {}", Moment(error.time), error.message))?;
     }
+    show_progress(module)?;
+    show_usage(module)
+}
+
+/// How far each task is in each input.
+fn show_progress(module: &ModuleStatus) -> Result<(), Failure> {
     let mut rows = table([
         "task",
         "version",
@@ -90,7 +99,6 @@ fn show(module: &ModuleStatus) -> Result<(), Failure> {
         "end",
         "lag",
         "records/s",
-        "ns a record",
         "attempt",
         "last error",
     ]);
@@ -105,13 +113,44 @@ fn show(module: &ModuleStatus) -> Result<(), Failure> {
                 input.high_watermark.to_string(),
                 input.lag.to_string(),
                 task.usage.records_per_second.to_string(),
-                task.usage.ns_per_record().to_string(),
                 task.attempt.to_string(),
                 task.last_error.clone().unwrap_or_default(),
             ]);
         }
     }
     print_table(&rows, "no tasks")
+}
+
+/// What each task took.
+fn show_usage(module: &ModuleStatus) -> Result<(), Failure> {
+    let mut rows = table([
+        "task",
+        "runs",
+        "failed",
+        "cpu ms",
+        "ns a record",
+        "host calls",
+        "bytes in",
+        "bytes out",
+        "memory KiB",
+        "state bytes",
+    ]);
+    for task in module.tasks.iter().filter(|task| task.usage.runs != 0) {
+        let usage = &task.usage;
+        rows.add_row(vec![
+            task.number.to_string(),
+            usage.runs.to_string(),
+            usage.failures.to_string(),
+            (usage.cpu_us / 1000).to_string(),
+            usage.ns_per_record().to_string(),
+            usage.host_calls.to_string(),
+            usage.bytes_in.to_string(),
+            usage.bytes_out.to_string(),
+            (usage.memory_bytes_max >> 10).to_string(),
+            task.state_bytes.to_string(),
+        ]);
+    }
+    print_table(&rows, "no task has run on this node yet")
 }
 
 /// The label of what a task runs.
