@@ -21,6 +21,7 @@ use bytes::Bytes;
 use tidemill_broker::module::{
     Version,
     run::{Input, Kind, Limits, OutputTopic, Run, StateReader, StateScan, TaskKey, Verdict},
+    view::ViewId,
 };
 use tidemill_host::{Sandbox, compile, digest};
 use tidemill_protocol::{
@@ -175,6 +176,7 @@ fn run(name: &str, component: &[u8]) -> Run {
                 .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
                 .collect::<BTreeMap<_, _>>(),
         ),
+        tables: Arc::default(),
         metrics: Arc::default(),
         limits: Limits {
             records_max: 10_000,
@@ -198,5 +200,9 @@ impl StateReader for NoState {
 
     fn scan(&self, _: StateScan<'_>) -> Vec<(Bytes, Bytes)> {
         Vec::new()
+    }
+
+    fn look_up(&self, _: ViewId, _: &[u8]) -> Option<Bytes> {
+        None
     }
 }
