@@ -8,6 +8,7 @@
 //! | `add BUCKET KEY NUMBER` | the sum |
 //! | `scan BUCKET START END`, `back BUCKET START END` (`-` has no bound) | `KEY=VALUE ...` |
 //! | `clear BUCKET START END` | how many keys |
+//! | `look TABLE KEY ...` | the values, `-` for none |
 //! | `timer KEY AT`, `alarm KEY AT` (event time, wall clock; `+MS` is from now) | `ok` |
 //! | `cancel KEY` | `true` if there was such a timer by event time |
 //! | `watermark`, `task` | the watermark; the task's number and whether this instance was told of it |
@@ -63,6 +64,7 @@ impl Lifecycle for Probe {
         match context::config("init").as_deref() {
             Some("fail") => Err(Error::fatal("[config] init = \"fail\"")),
             Some("state") => state::open("kept").map(|_| ()),
+            Some("table") => tables::open("facts").get(b"k").map(|_| ()),
             _ => Ok(()),
         }
     }
@@ -143,6 +145,13 @@ fn obey(words: &[&str]) -> Result<String, Error> {
         ["clear", bucket, start, end] => state::open(bucket)?
             .delete_range(&bound(start), &bound(end))?
             .to_string(),
+        ["look", table, keys @ ..] => {
+            let keys: Vec<&[u8]> = keys.iter().map(|key| key.as_bytes()).collect();
+            let found = tables::get_many(table, &keys)?.into_iter();
+            let found =
+                found.map(|value| value.map_or("-".into(), |value| String::from_utf8_lossy(&value).into_owned()));
+            found.collect::<Vec<_>>().join(" ")
+        }
         ["timer", key, at] => {
             timers::event_time("probe", key, at.parse().map_err(Error::fatal)?)?;
             "ok".into()

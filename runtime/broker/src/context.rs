@@ -77,6 +77,8 @@ pub enum Reading {
     Time(list_offsets::Slot),
     /// Goes to `Modules::handle_read`; the number is chosen by `modules`.
     Module(u64),
+    /// Goes to `Modules::handle_rows`: rows of a view.
+    View(module::view::ViewId),
 }
 
 /// Why a proposal never became an entry. Nothing of it took effect.
@@ -166,6 +168,13 @@ impl Context<'_> {
     pub fn read(&mut self, reads: Vec<LogRead>, reading: Reading) -> ReadId {
         let id = self.reading(reading);
         self.out.effects.push_back(Effect::Read(id, reads));
+        id
+    }
+
+    /// Reads the rows of a view from a log; `reading` hears the answer exactly once.
+    pub fn read_rows(&mut self, read: LogRead, reading: Reading) -> ReadId {
+        let id = self.reading(reading);
+        self.out.effects.push_back(Effect::ReadRows(id, read));
         id
     }
 

@@ -42,7 +42,7 @@ use crate::{
     },
     config::Config,
     context::{ConnectionId, Context, Internal, Outbox, Reading, Refusal, RequestContext, Requester, Waiter},
-    effect::{Changes, Effect, Found, LogId, ProposalId, ReadAnswer, ReadId, RequestId, Table},
+    effect::{Changes, Effect, Found, LogId, ProposalId, ReadAnswer, ReadId, RequestId, RowsAnswer, Table},
     entry::Entry,
     group::Groups,
     housekeeping::{self, Housekeeping},
@@ -138,6 +138,9 @@ impl Broker {
             parts.groups.handle_topics_changed(&mut parts.ctx);
             parts.modules.handle_topics_changed(&mut parts.ctx);
         }
+        for row in changes.rows.iter().filter(|row| row.table == Table::View) {
+            parts.modules.handle_view_changed(&mut parts.ctx, &row.key);
+        }
         let moved = changes
             .log_starts
             .iter()
@@ -176,8 +179,18 @@ impl Broker {
         let mut parts = self.parts(now);
         match reading {
             Some(Reading::Fetch(fetch)) => parts.fetches.handle_read(&mut parts.ctx, fetch, answer),
-            Some(Reading::Time(_)) | None => {}
+            Some(Reading::Time(_) | Reading::View(_)) | None => {}
             Some(Reading::Module(tag)) => parts.modules.handle_read(&mut parts.ctx, tag, answer),
+        }
+        self.settle(now);
+    }
+
+    /// A read for a view is done.
+    pub fn handle_rows(&mut self, now: i64, read: ReadId, answer: RowsAnswer) {
+        let reading = self.out.readings.remove(&read);
+        let mut parts = self.parts(now);
+        if let Some(Reading::View(view)) = reading {
+            parts.modules.handle_rows(&mut parts.ctx, view, answer);
         }
         self.settle(now);
     }
@@ -188,7 +201,7 @@ impl Broker {
         let mut parts = self.parts(now);
         match reading {
             Some(Reading::Time(slot)) => parts.lists.handle_found(&mut parts.ctx, slot, found),
-            Some(Reading::Fetch(_)) | None => {}
+            Some(Reading::Fetch(_) | Reading::View(_)) | None => {}
             Some(Reading::Module(tag)) => parts.modules.handle_found(&mut parts.ctx, tag, found),
         }
         self.settle(now);

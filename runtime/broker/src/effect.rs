@@ -34,6 +34,8 @@ pub enum Effect {
     Propose(ProposalId, Command),
     /// Read from these logs, then call `handle_read` with one answer for each.
     Read(ReadId, Vec<LogRead>),
+    /// Read from this log and take the rows of a view out of it (`module::view::Rows::of`), then call `handle_rows`.
+    ReadRows(ReadId, LogRead),
     /// Find the first record at or after a timestamp, then call `handle_found`.
     FindTime(ReadId, LogId, i64),
     /// Ask storage how far retention may move the log start; then call `handle_retention`.
@@ -119,6 +121,10 @@ pub enum Table {
     Task = 7,
     /// A module's own state by (deployment, task, bucket, key), see [`module::state_key`]. Never loaded into the core: it may be larger than memory.
     ModuleState = 8,
+    /// How far a topic is materialised, by topic id.
+    View = 9,
+    /// The rows of views, see [`module::view`]. Never loaded into the core.
+    ViewRow = 10,
 }
 
 /// A derived row: the last value written wins, `None` deletes.
@@ -186,6 +192,9 @@ pub enum ReadError {
     /// The disk could not give it (KAFKA_STORAGE_ERROR). Never to be confused with [`ReadError::Gone`], after which a client resets.
     Failed,
 }
+
+/// What a read for a view found.
+pub type RowsAnswer = Result<module::view::Rows, ReadError>;
 
 /// What a search by time found: the first record whose timestamp is at or after the one asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -110,6 +110,17 @@ stored! {
     }
 }
 
+impl Command {
+    /// Whether it may change which topics are tables of modules.
+    pub(crate) fn may_name_tables(&self) -> bool {
+        match self {
+            Self::CreateTopics(_) | Self::DeleteTopics(_) => true,
+            Self::Module(change) => change.may_name_tables(),
+            _ => false,
+        }
+    }
+}
+
 stored! {
     /// Batches for one log.
     #[derive(Clone, Debug, PartialEq)]

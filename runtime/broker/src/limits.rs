@@ -57,6 +57,27 @@ pub const MODULE_LOG_BYTES: usize = 1024 * 1024;
 /// Callers that follow the log of one module.
 pub const MODULE_LOG_FOLLOWERS_MAX: usize = 64;
 
+/// Bytes of a key in a view, as of a key in a module's state.
+pub const VIEW_KEY_BYTES_MAX: usize = 4 * 1024;
+
+/// Bytes of a value in a view, as of a value in a module's state.
+pub const VIEW_VALUE_BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes of one batch of a topic that is materialised, unpacked.
+pub const VIEW_BATCH_BYTES_MAX: usize = 128 * 1024 * 1024;
+
+/// Bytes of a log read at once for a view, as they lie there.
+pub const VIEW_READ_BYTES: usize = 1024 * 1024;
+
+/// Records that one entry puts into a view.
+pub const VIEW_FILL_RECORDS_MAX: usize = 4096;
+
+/// Bytes beyond which an entry puts no further record into a view.
+pub const VIEW_FILL_BYTES: usize = 1024 * 1024;
+
+/// No batch of a module is begun while one of its tables is further behind its topic than this, in records.
+pub const VIEW_BEHIND_MAX: i64 = 10_000;
+
 /// How long a module's member waits after its group refused it.
 pub const MODULE_REJOIN_MS: i64 = 1000;
 

@@ -144,6 +144,9 @@ impl State {
             Command::Group(change) => Outcome::Group(group::apply(self, at, change, &mut changes)),
             Command::Module(change) => Outcome::Module(module::apply(self, at, change, &mut changes)),
         };
+        if entry.command.may_name_tables() {
+            module::view::follow(self, at, &mut changes);
+        }
         changes.put(Table::Meta, &b"time"[..], &self.time);
         (outcome, changes)
     }
@@ -161,8 +164,8 @@ impl State {
             Table::Producer => self.producers.load(row)?,
             Table::Group => self.groups.load(row)?,
             Table::Offset => self.offsets.load(row)?,
-            Table::Module | Table::Task => self.modules.load(row)?,
-            Table::ModuleState => {}
+            Table::Module | Table::Task | Table::View => self.modules.load(row)?,
+            Table::ModuleState | Table::ViewRow => {}
         }
         Ok(())
     }

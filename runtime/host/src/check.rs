@@ -15,8 +15,8 @@ use crate::{
 };
 
 /// Interfaces of `tidemill:processor` that a component may import.
-const IMPORTS: [&str; 9] = [
-    "types", "records", "producer", "state", "timers", "context", "config", "logging", "metrics",
+const IMPORTS: [&str; 10] = [
+    "types", "records", "producer", "state", "tables", "timers", "context", "config", "logging", "metrics",
 ];
 
 /// What a component is made of, for the deployment's checks.

@@ -154,6 +154,8 @@ fn moment(row: Option<Bytes>) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use tidemill_broker::module::view::ViewId;
+
     use super::*;
 
     struct Nothing;
@@ -165,6 +167,10 @@ mod tests {
 
         fn scan(&self, _: StateScan<'_>) -> Vec<(Bytes, Bytes)> {
             Vec::new()
+        }
+
+        fn look_up(&self, _: ViewId, _: &[u8]) -> Option<Bytes> {
+            None
         }
     }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::{Row, Table, limits::ROW_OVERHEAD_BYTES};
 
-pub(crate) const TABLES: [Table; 9] = [
+pub(crate) const TABLES: [Table; 11] = [
     Table::Meta,
     Table::Topic,
     Table::Log,
@@ -18,6 +18,8 @@ pub(crate) const TABLES: [Table; 9] = [
     Table::Module,
     Table::Task,
     Table::ModuleState,
+    Table::View,
+    Table::ViewRow,
 ];
 
 /// Rows of one layer, by table.

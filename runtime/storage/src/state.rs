@@ -79,12 +79,13 @@ impl State {
         })
     }
 
-    /// All rows but a module's own, which may be more than memory holds.
+    /// All rows but modules' own and those of tables, which may be more than memory holds.
     pub(crate) fn rows(&self) -> Result<Vec<Row>, Error> {
         self.database.read(|transaction| {
             let table = transaction.open_table(ROWS)?;
             let mut rows = Vec::new();
-            for &kind in TABLES.iter().filter(|&&table| table != Table::ModuleState) {
+            let is_small = |table: &&Table| !matches!(table, Table::ModuleState | Table::ViewRow);
+            for &kind in TABLES.iter().filter(is_small) {
                 for row in table.range::<&[u8]>(&[kind as u8][..]..&[kind as u8 + 1][..])? {
                     let (key, value) = row?;
                     let key = Bytes::copy_from_slice(&key.value()[1..]);

@@ -58,6 +58,7 @@ pub mod output;
 mod run;
 pub mod state;
 mod sys;
+pub mod tables;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 pub mod timers;
@@ -77,6 +78,7 @@ pub mod prelude {
         migrator::{Migrator, Progress},
         output::{Message, Output},
         state::{self, Bucket},
+        tables::{self, Table},
         timers::{self, Timer},
     };
 }

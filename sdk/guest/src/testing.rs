@@ -154,6 +154,25 @@ impl Bench {
         self
     }
 
+    /// Declares a table.
+    pub fn table(mut self, name: &str) -> Bench {
+        self.world.tables.entry(name.to_owned()).or_default();
+        self
+    }
+
+    /// Puts a value into a table that was declared; none deletes the key.
+    ///
+    /// # Panics
+    /// If the table was not declared.
+    pub fn put_row(&mut self, table: &str, key: impl AsRef<[u8]>, value: Option<impl AsRef<[u8]>>) {
+        let rows = self.world.tables.get_mut(table).expect("the table was declared");
+        let key = key.as_ref().to_vec();
+        match value {
+            Some(value) => drop(rows.insert(key, value.as_ref().to_vec())),
+            None => drop(rows.remove(&key)),
+        }
+    }
+
     /// Sets a key of `[config]`.
     pub fn config(mut self, key: &str, value: &str) -> Bench {
         self.world.config.insert(key.to_owned(), value.to_owned());

@@ -1,7 +1,6 @@
 //! Management calls about modules. What changes something is proposed and answered when it is applied.
 use alloc::{
     boxed::Box,
-    collections::BTreeMap,
     format,
     string::{String, ToString},
     sync::Arc,
@@ -21,6 +20,7 @@ use super::{
     tickets::Waiter,
 };
 use crate::{
+    config_keys::CLEANUP_POLICY,
     context::{self, Context},
     effect::RequestId,
     entry::{Command, NewTopic},
@@ -109,7 +109,7 @@ impl Modules {
             }
             Call::ModuleList => {
                 for durable in ctx.state.modules.iter() {
-                    let status = status::status(ctx.state, ctx.now, durable, self.deployed.get(durable.name()));
+                    let status = self.status(ctx.state, ctx.now, durable);
                     ctx.respond_admin(from, Answer::Module(Box::new(status)));
                 }
                 ctx.respond_admin(from, Answer::Done);
@@ -117,7 +117,7 @@ impl Modules {
             Call::ModuleStatus { module } => match ctx.state.modules.get(&module) {
                 None => ctx.respond_admin(from, unknown(&module)),
                 Some(durable) => {
-                    let status = status::status(ctx.state, ctx.now, durable, self.deployed.get(&module));
+                    let status = self.status(ctx.state, ctx.now, durable);
                     ctx.respond_admin(from, Answer::Module(Box::new(status)));
                     ctx.respond_admin(from, Answer::Done);
                 }
@@ -252,18 +252,23 @@ fn missing_topics(ctx: &mut Context<'_>, manifest: &Manifest) -> Vec<NewTopic> {
         .filter_map(|input| ctx.state.topics.get(&input.topic));
     let count = existing.map(|topic| topic.partitions()).max();
     let count = count.unwrap_or(ctx.config.default_partitions);
-    let inputs = manifest.input.iter().map(|input| (input.topic.to_string(), count));
-    let outputs = manifest.writable_topics().map(|topic| (topic.to_string(), count));
-    let state = ctx.state;
-    let missing: Vec<_> = inputs
-        .chain(outputs)
-        .filter(|(name, _)| state.topics.get(name).is_none())
-        .collect();
-    let new = |(name, partitions)| NewTopic {
-        name,
+    let inputs = manifest.input.iter().map(|input| input.topic.as_str());
+    let tables = || manifest.tables.values().map(String::as_str);
+    let mut missing: Vec<&str> = Vec::new();
+    for name in inputs.chain(manifest.writable_topics()).chain(tables()) {
+        if ctx.state.topics.get(name).is_none() && !missing.contains(&name) {
+            missing.push(name);
+        }
+    }
+    let new = |name: &str| NewTopic {
+        name: name.to_string(),
         id: ctx.random_uuid(),
-        partitions,
-        configs: BTreeMap::new(),
+        partitions: count,
+        // Time must not take from a table's topic what no later record has replaced.
+        configs: tables()
+            .filter(|table| *table == name)
+            .map(|_| (CLEANUP_POLICY.name.to_string(), "compact".to_string()))
+            .collect(),
     };
     missing.into_iter().map(new).collect()
 }

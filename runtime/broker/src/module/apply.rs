@@ -11,7 +11,7 @@ use tidemill_protocol::ids::Uuid;
 use super::{
     change::{Change, Claim, Commit, Outcome, Pause, Refused},
     durable::{Deployment, task_row},
-    releases, rewind, state_key,
+    releases, rewind, state_key, view,
 };
 use crate::{
     effect::{Changes, Table},
@@ -36,6 +36,7 @@ pub(crate) fn apply(state: &mut State, at: Stamp, change: &Change, changes: &mut
         Change::Rollback(rollback) => releases::rollback(state, at, rollback, changes),
         Change::Promote(promote) => releases::promote(state, at, promote, changes),
         Change::Rewind(rewind) => rewind::apply(state, at, rewind, changes),
+        Change::Fill(fill) => view::fill(state, fill, changes),
     };
     applied.unwrap_or_else(Outcome::Refused)
 }

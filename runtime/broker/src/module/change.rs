@@ -7,7 +7,7 @@ use alloc::{string::String, sync::Arc, vec::Vec};
 use bytes::Bytes;
 use tidemill_protocol::{error_code::ErrorCode, ids::Uuid, manifest::Manifest};
 
-use super::{durable::Canary, event_time::EventTimes, run::Due};
+use super::{durable::Canary, event_time::EventTimes, run::Due, view::ViewId};
 use crate::{
     effect::LogId,
     entry::NewTopic,
@@ -41,6 +41,18 @@ stored! {
         Promote(Promote) = 10,
         /// Begin again elsewhere in the inputs.
         Rewind(Rewind) = 11,
+        /// A table comes further.
+        Fill(Fill) = 12,
+    }
+}
+
+impl Change {
+    /// Whether it may change which topics are tables: another release runs or takes over.
+    pub(crate) fn may_name_tables(&self) -> bool {
+        matches!(
+            self,
+            Self::Deploy(_) | Self::Delete(_) | Self::Settle(_) | Self::Rollback(_)
+        )
     }
 }
 
@@ -214,6 +226,25 @@ stored! {
         pub offsets: Vec<(Uuid, i32, i64)>,
         /// Whether the state is forgotten, too.
         pub reset_state: bool,
+    }
+}
+
+stored! {
+    /// Rows of a view, from one partition of its topic.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Fill {
+        /// Only if it is still this view.
+        pub view: ViewId,
+        /// The partition.
+        pub partition: i32,
+        /// Only if it is this far, `None` when nothing of the partition was read.
+        pub expected: Option<i64>,
+        /// How far it is then.
+        pub next: i64,
+        /// Last value of each key; `None` deletes it.
+        pub rows: Vec<(Bytes, Option<Bytes>)>,
+        /// Records that are in no row.
+        pub left_out: u64,
     }
 }
 

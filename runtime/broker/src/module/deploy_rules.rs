@@ -9,7 +9,8 @@ use crate::state::State;
 pub(super) fn check(state: &State, deploy: &Deploy) -> Result<(), Refused> {
     let manifest = &deploy.manifest;
     let inputs = manifest.input.iter().map(|input| input.topic.as_str());
-    for topic in inputs.chain(manifest.writable_topics()) {
+    let tables = manifest.tables.values().map(String::as_str);
+    for topic in inputs.chain(manifest.writable_topics()).chain(tables) {
         if partitions(state, deploy, topic).is_none() {
             return Err(Refused::MissingTopic(topic.into()));
         }

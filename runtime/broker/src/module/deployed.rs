@@ -191,11 +191,16 @@ impl Deployed {
         match result {
             Ok(()) => {
                 edition.load = Load::Ready;
+                let held_by = edition.held_by(ctx.state);
                 for wait in &self.waits {
                     let (stage, message) = ("loaded".to_string(), "loaded by the host".to_string());
                     ctx.respond_admin(*wait, Answer::Progress { stage, message });
+                    if let Some(message) = held_by.clone() {
+                        let stage = "waits".to_string();
+                        ctx.respond_admin(*wait, Answer::Progress { stage, message });
+                    }
                 }
-                if version.number == self.current {
+                if version.number == self.current && self.is_ready() {
                     self.join(ctx, tickets);
                 }
                 self.roll(ctx);
@@ -214,7 +219,7 @@ impl Deployed {
     }
 
     /// Makes the members that the manifest asks for, and lets those that are due speak.
-    fn join(&mut self, ctx: &mut Context<'_>, tickets: &mut Tickets) {
+    pub(super) fn join(&mut self, ctx: &mut Context<'_>, tickets: &mut Tickets) {
         let wanted = usize::try_from(self.manifest.module.members).unwrap_or(usize::MAX);
         self.leave(ctx, tickets, wanted);
         for index in self.members.len()..wanted {
@@ -236,8 +241,14 @@ impl Deployed {
 
     /// Brings up to date what each run carries.
     pub(super) fn grant(&mut self, state: &State) {
-        for edition in self.editions.values_mut() {
-            edition.grants = Grants::of(&edition.manifest, state);
+        for (number, edition) in &mut self.editions {
+            let grants = Grants::of(&edition.manifest, state);
+            if grants.tables != edition.grants.tables {
+                // A run that looks things up in a view that is gone finds nothing: what it makes of that must not be committed.
+                let reads_it = |task: &Task| matches!(task.phase, Phase::Reading(_) | Phase::Running);
+                self.tasks.retain(|_, task| task.release != *number || !reads_it(task));
+            }
+            edition.grants = grants;
         }
     }
 
@@ -421,6 +432,7 @@ impl Deployed {
             due: Due::default(),
             firings: 0,
             state_bytes: 0,
+            is_held: false,
             wake: None,
         };
         self.tasks.insert(number, task);

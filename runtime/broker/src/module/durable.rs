@@ -1,7 +1,7 @@
 //! What is kept of modules: deployments and their tasks. Their own state is not here but in storage, where it may outgrow memory.
 use alloc::{collections::BTreeMap, string::String, sync::Arc, vec::Vec};
 use bytes::Bytes;
-use tidemill_protocol::manifest::Manifest;
+use tidemill_protocol::{ids::Uuid, manifest::Manifest};
 
 use super::{
     Version,
@@ -9,12 +9,14 @@ use super::{
     event_time::EventTimes,
     marks::Marks,
     run::{Due, TaskKey},
+    view::View,
     window::Window,
 };
 use crate::{
     effect::{Changes, Row, Table},
     stored,
     stored::{Malformed, Stored, Writer},
+    topic::Topics,
 };
 
 stored! {
@@ -214,11 +216,13 @@ impl Task {
     }
 }
 
-/// What is kept of modules, but for their own state.
+/// What is kept of modules, but for their own state and the rows of tables.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Durable {
     pub(super) deployments: BTreeMap<String, Deployment>,
     pub(super) tasks: BTreeMap<String, BTreeMap<u32, Task>>,
+    /// Tables, by topic.
+    pub(super) views: BTreeMap<Uuid, View>,
 }
 
 impl Durable {
@@ -251,8 +255,19 @@ impl Durable {
         totals
     }
 
+    /// The table that is a view of a topic.
+    #[must_use]
+    pub fn view(&self, topics: &Topics, topic: &str) -> Option<&View> {
+        self.views.get(&topics.get(topic)?.id)
+    }
+
     pub(crate) fn load(&mut self, row: &Row) -> Result<(), Malformed> {
         let Some(value) = &row.value else { return Ok(()) };
+        if row.table == Table::View {
+            let view = View::from_row(value)?;
+            self.views.insert(view.id.topic, view);
+            return Ok(());
+        }
         if row.table == Table::Module {
             let deployment = Deployment::from_row(value)?;
             self.deployments.insert(deployment.name().into(), deployment);

@@ -26,6 +26,7 @@ mod durable;
 mod edition;
 mod event_time;
 pub mod expiry_row;
+mod fill;
 mod logs;
 pub mod marks;
 mod member;
@@ -43,6 +44,7 @@ mod task;
 mod tickets;
 pub mod timer_row;
 mod usage;
+pub mod view;
 pub mod window;
 mod work;
 
@@ -50,20 +52,25 @@ use alloc::{
     collections::{BTreeMap, BTreeSet},
     string::String,
 };
+use bytes::Bytes;
 use tidemill_protocol::{
     admin::{Answer, ModuleStatus},
     api::Response,
+    ids::Uuid,
 };
 
 use self::{
     deployed::Deployed,
+    fill::Fills,
     tickets::{ReadFor, ReadTicket, Tickets},
+    view::ViewId,
 };
 use crate::{
     context::{Context, Refusal},
-    effect::{Effect, Found, LogId, ReadAnswer, RequestId},
+    effect::{Effect, Found, LogId, ReadAnswer, RequestId, RowsAnswer},
     limits::MODULE_TROUBLE_MS,
     state::{self, State},
+    stored::Stored,
 };
 
 pub(crate) use apply::apply;
@@ -91,6 +98,7 @@ pub struct Version {
 pub struct Modules {
     deployed: BTreeMap<String, Deployed>,
     tickets: Tickets,
+    fills: Fills,
     /// Components that the world was told to keep.
     kept: Option<BTreeSet<[u8; 32]>>,
 }
@@ -98,9 +106,12 @@ pub struct Modules {
 impl Modules {
     /// Every module as it stands, in order of names.
     pub fn statuses<'a>(&'a self, state: &'a State, now: i64) -> impl Iterator<Item = ModuleStatus> + 'a {
-        let status =
-            move |durable: &'a Deployment| status::status(state, now, durable, self.deployed.get(durable.name()));
+        let status = move |durable: &'a Deployment| self.status(state, now, durable);
         state.modules.iter().map(status)
+    }
+
+    fn status(&self, state: &State, now: i64, durable: &Deployment) -> ModuleStatus {
+        status::status(state, now, durable, self.deployed.get(durable.name()), &self.fills)
     }
 
     /// What guests measured: (module, metric, value).
@@ -118,6 +129,9 @@ impl Modules {
             self.follow(ctx, durable.name());
         }
         self.keep_components(ctx);
+        for topic in ctx.state.modules.views.keys() {
+            self.fills.follow(ctx, topic);
+        }
     }
 
     /// Says which components must be kept, whenever that has changed.
@@ -137,6 +151,7 @@ impl Modules {
         match waiter {
             Waiter::Admin { from, module, wait } => self.answer(ctx, from, &module, wait, outcome),
             Waiter::Pause { module } => self.follow(ctx, &module),
+            Waiter::Fill(view) => self.fills.filled(ctx, view, true),
             Waiter::Claim { module, member, tokens } => {
                 self.with(&module, |deployed, tickets| {
                     deployed.claimed(ctx, tickets, member, &tokens, Some(outcome))
@@ -164,6 +179,7 @@ impl Modules {
             Waiter::Admin { from, .. } => ctx.respond_admin(from, admin::unavailable(refusal)),
             // The task waits, and comes to the same end again.
             Waiter::Pause { .. } => {}
+            Waiter::Fill(view) => self.fills.filled(ctx, view, false),
             Waiter::Claim { module, member, tokens } => {
                 self.with(&module, |deployed, tickets| {
                     deployed.claimed(ctx, tickets, member, &tokens, None)
@@ -226,6 +242,20 @@ impl Modules {
         });
     }
 
+    pub(crate) fn handle_rows(&mut self, ctx: &mut Context<'_>, view: ViewId, answer: RowsAnswer) {
+        self.fills.read(ctx, view, answer);
+    }
+
+    /// A view came, went or came further; `key` is that of its row.
+    pub(crate) fn handle_view_changed(&mut self, ctx: &mut Context<'_>, key: &Bytes) {
+        let Ok(topic) = Uuid::from_row(key) else { return };
+        self.fills.follow(ctx, &topic);
+        let Self { deployed, tickets, .. } = self;
+        for deployed in deployed.values_mut() {
+            deployed.tables_moved(ctx, tickets);
+        }
+    }
+
     pub(crate) fn handle_found(&mut self, ctx: &mut Context<'_>, reading: u64, found: Option<Found>) {
         let Some(ReadTicket {
             module,
@@ -266,6 +296,9 @@ impl Modules {
     pub(crate) fn handle_appended(&mut self, ctx: &mut Context<'_>, logs: &BTreeSet<LogId>) {
         let Self { deployed, tickets, .. } = self;
         for id in logs {
+            if let Some(log) = ctx.state.logs.get(id) {
+                self.fills.appended(ctx, &log.topic);
+            }
             let number = ctx.state.logs.get(id).and_then(|log| u32::try_from(log.partition).ok());
             let Some(number) = number else { continue };
             for deployed in deployed.values_mut() {
@@ -279,10 +312,12 @@ impl Modules {
         for deployed in deployed.values_mut() {
             deployed.timeout(ctx, tickets);
         }
+        self.fills.timeout(ctx);
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<i64> {
-        self.deployed.values().filter_map(Deployed::deadline).min()
+        let deployed = self.deployed.values().filter_map(Deployed::deadline);
+        deployed.chain(self.fills.deadline()).min()
     }
 
     /// An operator's change is applied: follows it, and answers.

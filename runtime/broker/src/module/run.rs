@@ -9,7 +9,7 @@ use tidemill_protocol::{
     records::Records,
 };
 
-use super::{Version, expiry_row};
+use super::{Version, expiry_row, view::ViewId};
 use crate::stored;
 
 /// Partition number `number` of every input topic of one deployment: the unit of ownership, state and commit.
@@ -187,6 +187,9 @@ pub mod dead_letter {
     pub const VERSION: &str = "tidemill.version";
 }
 
+/// Tables that the manifest names, by the guest's name; `None` for one that is not materialised.
+pub type Tables = BTreeMap<String, Option<ViewId>>;
+
 /// One output topic as it stands now.
 #[derive(Clone, Debug)]
 pub struct OutputTopic {
@@ -248,6 +251,8 @@ pub struct Run {
     pub buckets: Arc<Vec<Bucket>>,
     /// `[config]` of the manifest.
     pub config: Arc<BTreeMap<String, String>>,
+    /// `[tables]` of the manifest.
+    pub tables: Arc<Tables>,
     /// `[metrics]` of the manifest: the names that the guest may report.
     pub metrics: Arc<Metrics>,
     /// Bounds.
@@ -448,12 +453,14 @@ pub struct Usage {
     pub host_calls: u32,
 }
 
-/// Reads a task's committed state while its guest runs. Given by the server, implemented over storage.
+/// Reads a task's committed state, and tables, while its guest runs. Given by the server, implemented over storage.
 pub trait StateReader: Send + Sync {
     /// Value of a key.
     fn get(&self, task: &TaskKey, bucket: &str, key: &[u8]) -> Option<Bytes>;
     /// Entries in key order.
     fn scan(&self, scan: StateScan<'_>) -> Vec<(Bytes, Bytes)>;
+    /// Value of a record's key in a table, as of some entry since the run began.
+    fn look_up(&self, view: ViewId, key: &[u8]) -> Option<Bytes>;
 }
 
 /// Which entries [`StateReader::scan`] gives.

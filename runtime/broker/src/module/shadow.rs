@@ -93,6 +93,9 @@ impl Deployed {
         if topics(running) != topics(&other) {
             return refuse(ctx, "the version reads other topics than the one that runs");
         }
+        if let Some(why) = other.held_by(ctx.state) {
+            return refuse(ctx, &why);
+        }
         let as_number = |edition: &Edition, number| Edition {
             version: Version {
                 number,
@@ -101,6 +104,7 @@ impl Deployed {
             manifest: edition.manifest.clone(),
             load: Load::Loading,
             grants: edition.grants.clone(),
+            unbuilt: Vec::new(),
         };
         let editions = [as_number(running, RUNNING), as_number(&other, OTHER)];
         for edition in &editions {

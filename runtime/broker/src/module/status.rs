@@ -1,28 +1,38 @@
 //! A module as `status` and `list` show it: what is durable, and what this node is doing with it.
-use alloc::{string::ToString, vec::Vec};
+use alloc::{collections::BTreeSet, string::ToString, vec::Vec};
 use tidemill_protocol::admin::{
-    self, Counters, InputStatus, ModuleState, ModuleStatus, RolloutStatus, TaskStatus, VersionState, VersionStatus,
+    self, Counters, InputStatus, ModuleState, ModuleStatus, RolloutStatus, TableStatus, TaskStatus, VersionState,
+    VersionStatus,
 };
 
 use super::{
     deployed::Deployed,
     durable::{Deployment, Release},
     edition::Load,
+    fill::Fills,
 };
 use crate::state::State;
 
 /// One deployment as it stands now.
-pub(super) fn status(state: &State, now: i64, durable: &Deployment, soft: Option<&Deployed>) -> ModuleStatus {
+pub(super) fn status(
+    state: &State,
+    now: i64,
+    durable: &Deployment,
+    soft: Option<&Deployed>,
+    fills: &Fills,
+) -> ModuleStatus {
     let edition = soft.and_then(|soft| soft.editions.get(&durable.current));
+    let held_by = || edition.and_then(|edition| edition.held_by(state));
     let (module_state, reason) = match (&durable.paused, edition.map(|edition| &edition.load)) {
         (Some(reason), _) => (ModuleState::Paused, Some(reason.clone())),
         (None, Some(Load::Failed(reason))) => (ModuleState::Failed, Some(reason.clone())),
+        (None, Some(Load::Ready)) if !soft.is_some_and(Deployed::is_ready) => (ModuleState::Staged, held_by()),
         (None, Some(Load::Ready)) => {
             let troubles = soft
                 .into_iter()
                 .flat_map(|soft| &soft.members)
                 .filter_map(|member| member.error.as_ref());
-            (ModuleState::Running, troubles.max().cloned())
+            (ModuleState::Running, troubles.max().cloned().or_else(held_by))
         }
         (None, _) => (ModuleState::Staged, None),
     };
@@ -50,8 +60,29 @@ pub(super) fn status(state: &State, now: i64, durable: &Deployment, soft: Option
         },
         usage,
         state_bytes: tasks.iter().map(|task| task.state_bytes).sum(),
+        tables: tables(state, now, durable, fills),
         tasks,
     }
+}
+
+/// The tables of what runs and of what takes over.
+fn tables(state: &State, now: i64, durable: &Deployment, fills: &Fills) -> Vec<TableStatus> {
+    let taking_over = durable.rollout.as_ref().and_then(|rollout| durable.release(rollout.to));
+    let releases = [Some(durable.running()), taking_over].into_iter().flatten();
+    let named: BTreeSet<_> = releases.flat_map(|release| &release.manifest.tables).collect();
+    let mut tables = Vec::with_capacity(named.len());
+    for (name, topic) in named {
+        if let Some(view) = state.modules.view(&state.topics, topic) {
+            tables.push(TableStatus {
+                name: name.clone(),
+                topic: topic.clone(),
+                behind: view.behind(state),
+                behind_ms: fills.behind_ms(state, view, now),
+                left_out: view.left_out,
+            });
+        }
+    }
+    tables
 }
 
 fn rollout(state: &State, durable: &Deployment, soft: Option<&Deployed>) -> Option<RolloutStatus> {

@@ -139,6 +139,8 @@ pub(super) struct Task {
     pub(super) firings: u64,
     /// Bytes of state.
     pub(super) state_bytes: u64,
+    /// Whether it is idle because a table is not as far as it must be.
+    pub(super) is_held: bool,
     /// When an idle task wants to be looked at though nothing was appended.
     pub(super) wake: Option<i64>,
 }
@@ -298,6 +300,7 @@ impl Task {
     /// For `status`.
     pub(super) fn phase(&self) -> admin::Phase {
         match self.phase {
+            Phase::Idle(_) if self.is_held => admin::Phase::Waiting,
             Phase::Finding(_) | Phase::Unclaimed | Phase::Claiming | Phase::Switching(_) | Phase::Idle(_) => {
                 admin::Phase::Idle
             }

@@ -1,6 +1,7 @@
 //! Numbers for what modules ask of others, so that an answer finds its way back, or is recognised as too late.
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
+use super::view::ViewId;
 use crate::effect::RequestId;
 
 /// Who waits for a change to be applied.
@@ -47,6 +48,8 @@ pub enum Waiter {
         /// The deployment.
         module: String,
     },
+    /// Rows of a view.
+    Fill(ViewId),
     /// The policy pauses a module.
     Pause {
         /// The deployment.

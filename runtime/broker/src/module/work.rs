@@ -35,6 +35,7 @@ impl Deployed {
         let is_idle = |task: &Task| matches!(task.phase, Phase::Idle(_));
         if !self.tasks.get(&number).is_some_and(is_idle)
             || self.switch(ctx, number)
+            || self.hold_for_tables(ctx, number)
             || self.run_letter(ctx, number)
             || self.hold_for_shadow(ctx, tickets, number)
         {
@@ -77,6 +78,38 @@ impl Deployed {
         task.turn = (places[0] + 1) % task.sources.len();
         task.phase = Phase::Reading(places);
         ctx.read(reads, Reading::Module(ticket));
+    }
+
+    /// Whether a task must wait for a table. It goes on when tables have moved.
+    fn hold_for_tables(&mut self, ctx: &Context<'_>, number: u32) -> bool {
+        let Some(task) = self.tasks.get_mut(&number) else {
+            return false;
+        };
+        let edition = self.editions.get(&task.release);
+        task.is_held = edition.is_some_and(|edition| edition.held_by(ctx.state).is_some());
+        if task.is_held {
+            (task.phase, task.wake) = (Phase::Idle(None), None);
+        }
+        task.is_held
+    }
+
+    /// Views came, went or came further.
+    pub(super) fn tables_moved(&mut self, ctx: &mut Context<'_>, tickets: &mut Tickets) {
+        let built = self
+            .editions
+            .iter_mut()
+            .filter_map(|(number, edition)| edition.tables_moved(ctx.state).then_some(*number));
+        let built: Vec<u32> = built.collect();
+        if built.contains(&self.current) {
+            self.join(ctx, tickets);
+        }
+        if !built.is_empty() {
+            self.roll(ctx);
+        }
+        let held = self.tasks.iter().filter(|(_, task)| task.is_held);
+        for number in held.map(|(number, _)| *number).collect::<Vec<_>>() {
+            self.advance(ctx, tickets, number, Patience::None);
+        }
     }
 
     /// The records are there: runs the guest.
@@ -205,6 +238,7 @@ impl Deployed {
             dead_letter: manifest.dead_letter.topic.clone(),
             buckets: grants.buckets.clone(),
             config: grants.config.clone(),
+            tables: grants.tables.clone(),
             metrics: grants.metrics.clone(),
             limits: Limits {
                 records_max: batch.max_records,

@@ -6,6 +6,7 @@
 //! | `slow` | runs into the timeout |
 //! | `poison`, `retry`, `fatal` | returns that error |
 //! | `dead` | gives up on the record by itself |
+//! | `look/KEY` | writes to the first output what its tables have for the key |
 //! | `timer@5`, `alarm@5` | sets a timer with the value as key, by event time, or so many milliseconds from now |
 //! | anything else | writes it to the first output, and counts it in bucket `seen` |
 //!
@@ -23,7 +24,7 @@ use tidemill_broker::{
 };
 use tidemill_protocol::batch::{Builder, RecordHeader, batches};
 
-use crate::{timers, world::Store};
+use crate::{tables, timers, world::Store};
 
 /// One record as the guest gets it.
 #[derive(Clone, Debug)]
@@ -200,7 +201,8 @@ fn acknowledge(store: &Store, run: &Run, given: &[Given], next: Vec<(String, u32
             let partition = record.at.partition % run.outputs[topic].partitions;
             let none = Vec::<RecordHeader<'_>>::new();
             let builder = outputs.entry((topic.clone(), partition)).or_default();
-            builder.append(run.now, Some(b"k"), Some(record.value.as_bytes()), none);
+            let value = tables::look_up(store, run, &record.value);
+            builder.append(run.now, Some(b"k"), Some(value.as_bytes()), none);
         }
     }
     for input in &run.inputs {

@@ -10,6 +10,7 @@ mod guest;
 mod modules;
 mod modules_fold;
 mod records;
+mod tables;
 mod timers;
 mod topics;
 mod world;
@@ -51,6 +52,10 @@ const SUBJECTS: &[Subject] = &[
     Subject {
         run: modules::run,
         show: modules::show,
+    },
+    Subject {
+        run: tables::run,
+        show: |_| None,
     },
 ];
 

@@ -102,6 +102,15 @@ fn show_status(status: &ModuleStatus) -> String {
         )
         .unwrap();
     }
+    for table in &status.tables {
+        let ms = table.behind_ms.map_or("?".into(), |ms| ms.to_string());
+        write!(
+            lines,
+            "\n  table {} of {} behind {} records {ms} ms, left out {}",
+            table.name, table.topic, table.behind, table.left_out
+        )
+        .unwrap();
+    }
     for task in &status.tasks {
         let owner = task.member.as_deref().unwrap_or("nobody");
         write!(

@@ -17,9 +17,10 @@ use tidemill_broker::{
     Broker, Config, Entry, RequestContext, State,
     context::{ConnectionId, Refusal},
     effect::{
-        Append, Changes, Effect, Found, LogId, LogRead, ProposalId, ReadError, RequestId, RetentionQuery, Row, Table,
+        Append, Changes, Effect, Found, LogId, LogRead, ProposalId, ReadError, ReadId, RequestId, RetentionQuery, Row,
+        Table,
     },
-    module::{Version, run::Run},
+    module::{Version, run::Run, view::Rows},
 };
 use tidemill_protocol::{
     admin,
@@ -44,6 +45,9 @@ pub struct World {
     /// Components that must be kept, as the core said last.
     pub kept: BTreeSet<[u8; 32]>,
     pub store: Store,
+    /// Reads for tables that are not answered yet, and whether they wait for a script to say so.
+    table_reads: VecDeque<(ReadId, LogRead)>,
+    pub tables_stall: bool,
     entries: Vec<Bytes>,
     held: VecDeque<(ProposalId, tidemill_broker::Command)>,
     is_holding: bool,
@@ -78,6 +82,8 @@ impl World {
             loads: Vec::new(),
             kept: BTreeSet::new(),
             store: Store::default(),
+            table_reads: VecDeque::new(),
+            tables_stall: false,
             entries: Vec::new(),
             held: VecDeque::new(),
             is_holding: false,
@@ -179,6 +185,12 @@ impl World {
                 let answer = reads.iter().map(|read| self.store.read(read)).collect();
                 self.broker.handle_read(self.now, id, answer);
             }
+            Effect::ReadRows(id, read) => {
+                self.table_reads.push_back((id, read));
+                if !self.tables_stall {
+                    self.feed_table();
+                }
+            }
             Effect::FindTime(id, log, timestamp) => {
                 let found = self.store.find_time(log, timestamp);
                 self.broker.handle_found(self.now, id, found);
@@ -220,6 +232,17 @@ impl World {
             Effect::Keep(digests) => self.kept = digests,
             Effect::Note(text) => self.print(&format!("note: {text}")),
         }
+    }
+
+    /// Answers the oldest read for a table, if there is one.
+    pub fn feed_table(&mut self) -> bool {
+        let Some((id, read)) = self.table_reads.pop_front() else {
+            return false;
+        };
+        let records = self.store.read(&read);
+        let rows = records.and_then(|records| Rows::of(&read, &records));
+        self.broker.handle_rows(self.now, id, rows);
+        true
     }
 
     /// Whether proposals are held back.
@@ -274,6 +297,7 @@ impl World {
         self.held.clear();
         self.unanswered.clear();
         self.loads.clear();
+        self.table_reads.clear();
         self.broker = Broker::new(self.config.clone(), state);
         self.broker.handle_start(self.now);
         self.settle();

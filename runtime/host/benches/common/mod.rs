@@ -86,6 +86,7 @@ pub(crate) fn run(name: &str, component: &[u8]) -> Run {
                 .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
                 .collect::<BTreeMap<_, _>>(),
         ),
+        tables: Arc::default(),
         metrics: Arc::default(),
         limits: Limits {
             records_max: 10_000,
@@ -110,5 +111,9 @@ impl StateReader for NoState {
 
     fn scan(&self, _: StateScan<'_>) -> Vec<(Bytes, Bytes)> {
         Vec::new()
+    }
+
+    fn look_up(&self, _: ViewId, _: &[u8]) -> Option<Bytes> {
+        None
     }
 }

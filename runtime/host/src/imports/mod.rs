@@ -3,6 +3,7 @@ pub(crate) mod context;
 pub(crate) mod producer;
 pub(crate) mod records;
 pub(crate) mod state;
+mod tables;
 pub(crate) mod timers;
 
 use wasmtime::component::{HasSelf, Linker};
@@ -14,6 +15,7 @@ pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     processor::types::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;
     processor::records::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;
     processor::state::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;
+    processor::tables::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;
     processor::timers::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;
     processor::context::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;
     processor::config::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;

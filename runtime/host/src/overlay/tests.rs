@@ -1,5 +1,7 @@
 //! Reads and scans are the model's, whatever was committed and written; sizes are what the rows say.
 #![allow(clippy::unwrap_used)]
+use tidemill_broker::module::view::ViewId;
+
 use super::*;
 
 /// Committed state for tests.
@@ -23,6 +25,10 @@ impl StateReader for Rows {
         }
         rows.truncate(scan.entries_max);
         rows
+    }
+
+    fn look_up(&self, _: ViewId, _: &[u8]) -> Option<Bytes> {
+        None
     }
 }
 

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use tidemill_broker::module::{
     Version,
     run::{Input, Kind, Limits, OutputTopic, Processed, Run, StateReader, StateScan, TaskKey},
+    view::ViewId,
 };
 use tidemill_protocol::{
     batch::{Batch, Builder, patch},
@@ -55,6 +56,22 @@ impl Rows {
         self.0.lock().unwrap().len()
     }
 
+    /// Puts a row into a view.
+    pub(super) fn put(&self, view: ViewId, key: &[u8], value: &[u8]) {
+        let value = Bytes::copy_from_slice(value);
+        self.0.lock().unwrap().insert(Self::of_view(view, key), value);
+    }
+
+    fn of_view(view: ViewId, key: &[u8]) -> (TaskKey, String, Vec<u8>) {
+        let (module, deployment, number) = (String::new(), view.began, 0);
+        let task = TaskKey {
+            module,
+            deployment,
+            number,
+        };
+        (task, "!view".into(), key.to_vec())
+    }
+
     /// Commits what a run wrote.
     pub(super) fn commit(&self, processed: &Processed) {
         let mut rows = self.0.lock().unwrap();
@@ -93,6 +110,12 @@ impl StateReader for Rows {
         }
         rows.truncate(scan.entries_max);
         rows
+    }
+
+    /// The rows of a view lie in a bucket that no guest can name.
+    fn look_up(&self, view: ViewId, key: &[u8]) -> Option<Bytes> {
+        let rows = self.0.lock().unwrap();
+        rows.get(&Self::of_view(view, key)).cloned()
     }
 }
 
@@ -221,6 +244,7 @@ impl Fixture {
             dead_letter: Some("wild.dlq".into()),
             buckets: Arc::default(),
             config: Arc::default(),
+            tables: Arc::default(),
             metrics: Arc::default(),
             limits: Limits {
                 records_max: 1_000,

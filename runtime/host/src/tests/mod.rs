@@ -6,4 +6,5 @@ mod fixture;
 mod kept;
 mod lifecycle;
 mod state;
+mod tables;
 mod timers;

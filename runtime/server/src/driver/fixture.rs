@@ -11,6 +11,7 @@
 //! [[step]]                           # what a step has happens in this order, and then the module comes to rest
 //! advance = "31m"                    # the clock moves on; or clock = "2026-..." moves it there
 //! records = [                        # appended together: one batch, unless a limit cuts it
+//!   # those of a table's topic first, so that the others find them there
 //!   { topic = "clicks", partition = 0, key = "ann", value = "...", timestamp = "+31m", headers = { h = "v" } },
 //! ]
 //! restart = true                     # the daemon is killed and started

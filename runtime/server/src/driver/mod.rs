@@ -27,11 +27,12 @@ use tidemill_broker::{
     module::{
         Change,
         run::{Bucket, LogLine, Run, StateReader, TaskKey, Usage},
+        view::Rows,
     },
 };
 use tidemill_host::{Metering, Sandbox, digest};
 use tidemill_protocol::{
-    admin::{Answer, Call, Digest, ModuleState, ModuleStatus, Phase},
+    admin::{Answer, Call, Digest, ModuleState, ModuleStatus, Phase, TaskStatus},
     api::{Request, Response, create_topics, produce},
     batch::{Builder, RecordHeader},
     error_code::ErrorCode,
@@ -48,6 +49,8 @@ pub(crate) use store::{Entry as StateEntry, Output};
 const REST_MS_MAX: i64 = 24 * 60 * 60 * 1000;
 /// Steps of the clock within it.
 const REST_STEPS_MAX: usize = 1_000_000;
+/// Bytes of keys and values that are appended at once where there are many.
+const APPENDED_BYTES: usize = 256 << 10;
 /// Log lines kept for whoever asks.
 const LOG_LINES_MAX: usize = 10_000;
 /// The version of the APIs that the driver speaks to the core.
@@ -154,8 +157,9 @@ impl<'a> Driver<'a> {
         };
         driver.broker.handle_start(driver.now);
         let mut topics = setup.topics.clone();
-        for input in &setup.manifest.input {
-            topics.entry(input.topic.clone()).or_insert(setup.partitions);
+        let inputs = setup.manifest.input.iter().map(|input| &input.topic);
+        for topic in inputs.chain(setup.manifest.tables.values()) {
+            topics.entry(topic.clone()).or_insert(setup.partitions);
         }
         driver.create_topics(&topics)?;
         driver.admin(Call::ModuleDeploy {
@@ -233,6 +237,22 @@ impl<'a> Driver<'a> {
         self.refusal()
     }
 
+    /// Appends any number of records, in batches that are not too large for any topic, and rests.
+    pub(crate) fn append_all(&mut self, mut records: &[Record]) -> Result<(), String> {
+        while !records.is_empty() {
+            let mut bytes = 0;
+            let fits = |record: &&Record| {
+                bytes += [&record.key, &record.value].into_iter().flatten().map(Bytes::len).sum::<usize>();
+                bytes <= APPENDED_BYTES
+            };
+            let count = records.iter().take_while(fits).count().max(1);
+            let (batch, rest) = records.split_at(count);
+            self.append(batch)?;
+            records = rest;
+        }
+        self.rest()
+    }
+
     /// Runs until nothing is left to do, moving the clock where everything waits for it.
     pub(crate) fn rest(&mut self) -> Result<(), String> {
         let until = self.now.saturating_add(REST_MS_MAX);
@@ -308,9 +328,12 @@ impl<'a> Driver<'a> {
         };
         match status.state {
             ModuleState::Paused | ModuleState::Failed => true,
-            ModuleState::Running => status.tasks.iter().all(|task| {
-                task.member.is_some() && task.phase == Phase::Idle && task.inputs.iter().all(|input| input.lag == 0)
-            }),
+            ModuleState::Running => {
+                let is_done = |task: &TaskStatus| {
+                    task.member.is_some() && task.phase == Phase::Idle && task.inputs.iter().all(|input| input.lag == 0)
+                };
+                status.tasks.iter().all(is_done) && status.tables.iter().all(|table| table.behind == 0)
+            }
             ModuleState::Staged => false,
         }
     }
@@ -372,6 +395,11 @@ impl<'a> Driver<'a> {
             Effect::Read(id, reads) => {
                 let answer = reads.iter().map(|read| self.stage.store.read(read)).collect();
                 self.broker.handle_read(self.now, id, answer);
+            }
+            Effect::ReadRows(id, read) => {
+                let records = self.stage.store.read(&read);
+                let rows = records.and_then(|records| Rows::of(&read, &records));
+                self.broker.handle_rows(self.now, id, rows);
             }
             Effect::FindTime(id, log, timestamp) => {
                 let found = self.stage.store.find_time(log, timestamp);

@@ -4,7 +4,7 @@ use tidemill_broker::module::run::{LogLine, dead_letter};
 use tidemill_protocol::{admin::ModuleState, manifest::Manifest};
 
 use super::{
-    Driver, Output, Setup, Stage, StateEntry,
+    Driver, Output, Record, Setup, Stage, StateEntry,
     chaos::Plan,
     fixture::{Fixture, Step},
 };
@@ -87,14 +87,19 @@ fn take_step(
     }
     driver.advance(*clock)?;
     let records = fixture.records(step, manifest, *clock)?;
-    if driver.splits() {
-        for record in records {
-            driver.append(&[record])?;
+    let is_of_table = |record: &Record| manifest.tables.values().any(|topic| *topic == record.topic);
+    // A table is as far as its step before the module reads on: what a fixture expects must not depend on who is faster.
+    let (facts, records): (Vec<_>, Vec<_>) = records.into_iter().partition(is_of_table);
+    for records in [facts, records] {
+        if driver.splits() {
+            for record in records {
+                driver.append(&[record])?;
+                driver.rest()?;
+            }
+        } else if !records.is_empty() {
+            driver.append(&records)?;
             driver.rest()?;
         }
-    } else if !records.is_empty() {
-        driver.append(&records)?;
-        driver.rest()?;
     }
     if step.restart {
         driver.crash();

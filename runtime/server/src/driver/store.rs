@@ -13,6 +13,7 @@ use tidemill_broker::{
         expiry_row::{self, Stamp},
         run::{Bucket, StateReader, StateScan, TaskKey},
         state_key,
+        view::ViewId,
     },
 };
 use tidemill_protocol::{
@@ -233,6 +234,10 @@ impl StateReader for Store {
         } else {
             rows.filter_map(entry).take(scan.entries_max).collect()
         }
+    }
+
+    fn look_up(&self, view: ViewId, key: &[u8]) -> Option<Bytes> {
+        self.lock().rows.get(&(Table::ViewRow, view.row(key))).cloned()
     }
 }
 

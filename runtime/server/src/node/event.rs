@@ -4,7 +4,7 @@ use std::sync::Arc;
 use tidemill_broker::{
     Entry, RequestContext,
     context::ConnectionId,
-    effect::{Found, LogId, ProposalId, ReadAnswer, ReadId},
+    effect::{Found, LogId, ProposalId, ReadAnswer, ReadId, RowsAnswer},
     module::{Version, run::Processed},
 };
 use tidemill_protocol::{
@@ -38,6 +38,8 @@ pub(crate) enum Event {
     Committed(Box<Committed>),
     /// A read from segments is done.
     Read(ReadId, ReadAnswer),
+    /// A read for a view is done.
+    Rows(ReadId, RowsAnswer),
     /// A search by time is done.
     Found(ReadId, Option<Found>),
     /// How far logs may be trimmed.

@@ -1,4 +1,4 @@
-//! A module's committed state, as its guest reads it while it runs.
+//! A module's committed state and its tables, as its guest reads them while it runs.
 use std::sync::{Mutex, PoisonError, mpsc::Sender};
 
 use bytes::Bytes;
@@ -7,13 +7,14 @@ use tidemill_broker::{
     module::{
         run::{StateReader, StateScan, TaskKey},
         state_key,
+        view::ViewId,
     },
 };
 use tidemill_storage::{Scan, Storage};
 
 use super::event::Event;
 
-/// Reads the table of module state: what is applied and not settled yet, then redb.
+/// Reads module state and views: what is applied and not settled yet, then redb.
 ///
 /// A disk that fails stops the node before the batch that read from it can be committed: a missing value would look like a new key.
 pub(super) struct ModuleState {
@@ -60,5 +61,10 @@ impl StateReader for ModuleState {
             Some((row.slice_ref(key), value))
         };
         rows.into_iter().filter_map(of_bucket).collect()
+    }
+
+    fn look_up(&self, view: ViewId, key: &[u8]) -> Option<Bytes> {
+        let row = self.storage.get_row(Table::ViewRow, &view.row(key));
+        row.unwrap_or_else(|error| self.failed(&error))
     }
 }

@@ -22,7 +22,7 @@ use tidemill_broker::{
     Broker, Command,
     context::{ConnectionId, Refusal},
     effect::{Effect, LogRead, ProposalId, ReadId, RequestId},
-    module::run::Processed,
+    module::{run::Processed, view::Rows},
 };
 use tidemill_protocol::{
     admin::{Answer, Call, StateQuery},
@@ -144,6 +144,10 @@ impl Turn {
             Some(Event::Read(id, answer)) => {
                 self.open.reads -= 1;
                 self.broker.handle_read(now, id, answer);
+            }
+            Some(Event::Rows(id, answer)) => {
+                self.open.reads -= 1;
+                self.broker.handle_rows(now, id, answer);
             }
             Some(Event::Found(id, found)) => {
                 self.open.reads -= 1;
@@ -284,6 +288,14 @@ impl Turn {
                 }
                 Effect::RespondAdmin(id, answer) => self.respond_admin(id, *answer),
                 Effect::Read(id, reads) => self.read(id, reads),
+                Effect::ReadRows(id, read) => {
+                    self.open.reads += 1;
+                    let (storage, events) = (self.storage.clone(), self.events.clone());
+                    self.readers.run(move || {
+                        let rows = storage.read(read).and_then(|records| Rows::of(&read, &records));
+                        let _ = events.send(Event::Rows(id, rows));
+                    });
+                }
                 Effect::FindTime(id, log, timestamp) => {
                     self.open.reads += 1;
                     let (storage, events) = (self.storage.clone(), self.events.clone());

@@ -3,6 +3,7 @@ pub(crate) use crate::bindings::tidemill::processor::{
     producer::{Error as SendError, OutputColumns},
     records::{Columns, Projection},
     state::Error as StateError,
+    tables::Error as TableError,
     timers::Error as TimerError,
 };
 

@@ -1,7 +1,7 @@
 //! A host in memory, one for each thread: what `cargo test` of a module runs on.
 use std::{cell::RefCell, collections::BTreeMap};
 
-use super::{Columns, OutputColumns, Projection, SendError, StateError, TimerError};
+use super::{Columns, OutputColumns, Projection, SendError, StateError, TableError, TimerError};
 use crate::{
     bindings::tidemill::processor::{
         logging,
@@ -46,6 +46,7 @@ pub(crate) struct World {
     pub(crate) config: BTreeMap<String, String>,
     pub(crate) topics: Vec<String>,
     pub(crate) buckets: Buckets,
+    pub(crate) tables: BTreeMap<String, BTreeMap<Vec<u8>, Vec<u8>>>,
     pub(crate) sent: Vec<Sent>,
     pub(crate) dead: Vec<(u32, String, String)>,
     pub(crate) logs: Vec<String>,
@@ -243,6 +244,13 @@ pub(crate) fn counter_add(name: &str, delta: u64) {
 
 pub(crate) fn log(_level: logging::Level, message: &str) {
     with(|world| world.logs.push(message.to_owned()));
+}
+
+pub(crate) fn look_up(table: &str, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, TableError> {
+    with(|world| {
+        let rows = world.tables.get(table).ok_or(TableError::AccessDenied)?;
+        Ok(keys.iter().map(|key| rows.get(*key).cloned()).collect())
+    })
 }
 
 pub(crate) struct Bucket(String);

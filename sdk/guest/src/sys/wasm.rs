@@ -1,8 +1,8 @@
 //! The component's imports.
-use super::{Columns, OutputColumns, Projection, SendError, StateError, TimerError};
+use super::{Columns, OutputColumns, Projection, SendError, StateError, TableError, TimerError};
 use crate::{
     bindings::tidemill::processor::{
-        config as settings, context, logging, metrics, producer, records, state, timers,
+        config as settings, context, logging, metrics, producer, records, state, tables, timers,
         types::{Failure, Header, Source},
     },
     state::{Entry, Page},
@@ -75,6 +75,10 @@ pub(crate) fn counter_add(name: &str, delta: u64) {
 
 pub(crate) fn log(level: logging::Level, message: &str) {
     logging::log(level, "", message);
+}
+
+pub(crate) fn look_up(table: &str, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, TableError> {
+    tables::get_many(table, &owned(keys))
 }
 
 pub(crate) struct Bucket(state::Bucket);

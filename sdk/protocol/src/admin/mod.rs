@@ -44,7 +44,7 @@ use crate::manifest::{Manifest, Start};
 
 pub use module::{
     Canary, Counters, InputStatus, LastError, LogLine, ModuleState, ModuleStatus, Phase, Place, RolloutStatus,
-    TaskStatus, Usage, VersionState, VersionStatus,
+    TableStatus, TaskStatus, Usage, VersionState, VersionStatus,
 };
 pub use state::{Hex, STATE_ENTRIES_MAX, STATE_PAGE_BYTES_MAX, StateEntry, StatePage, StateQuery};
 

@@ -21,7 +21,7 @@ pub struct ModuleStatus {
     /// Another version is taking over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutStatus>,
-    /// Why it is paused or failed.
+    /// Why it is paused or failed, or what it waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// When it was deployed, milliseconds since the epoch.
@@ -37,6 +37,9 @@ pub struct ModuleStatus {
     /// Bytes of its state, over all tasks.
     #[serde(default)]
     pub state_bytes: u64,
+    /// Tables that its guest looks things up in.
+    #[serde(default)]
+    pub tables: Vec<TableStatus>,
     /// Tasks that this node owns or owned, by number.
     pub tasks: Vec<TaskStatus>,
 }
@@ -184,7 +187,7 @@ pub enum VersionState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ModuleState {
-    /// Durable, not yet loaded.
+    /// Durable; the host does not have it yet, or its tables are not built.
     Staged,
     /// Loaded; its members are in the group.
     Running,
@@ -272,6 +275,23 @@ pub struct InputStatus {
     pub high_watermark: i64,
     /// Records between the two.
     pub lag: i64,
+}
+
+/// A table of a module, and how far behind its topic it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableStatus {
+    /// What the guest calls it.
+    pub name: String,
+    /// The topic that it is a view of.
+    pub topic: String,
+    /// Records of the topic that are not in it yet.
+    pub behind: i64,
+    /// Everything that was appended so many milliseconds ago is in it; absent while it is built.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind_ms: Option<i64>,
+    /// Records that are not in it for good: without a key, with a key above 4 KiB or a value above 1 MiB, or unreadable.
+    #[serde(default)]
+    pub left_out: u64,
 }
 
 /// A line from the guest or about it.

@@ -90,6 +90,13 @@ fn answers_have_the_documented_shape() {
         counters: Counters::default(),
         usage: Usage::default(),
         state_bytes: 40,
+        tables: vec![TableStatus {
+            name: "users".into(),
+            topic: "people".into(),
+            behind: 2,
+            behind_ms: Some(3),
+            left_out: 0,
+        }],
         tasks: vec![task],
     };
     let json = answer_json(&Answer::Module(status.into()));

@@ -39,6 +39,9 @@ impl Manifest {
         for (name, bucket) in &self.state {
             grants.insert(format!("keeps state {name}"), format!("layout {}", bucket.version));
         }
+        for (name, topic) in &self.tables {
+            grants.insert(format!("reads table {name}"), format!("topic {topic}"));
+        }
         if let Some(topic) = &self.dead_letter.topic {
             grants.insert("dead-letter.topic".into(), topic.clone());
         }
@@ -111,19 +114,20 @@ mod tests {
         let before =
             manifest("output = [{ topic = \"out\" }]\nlimits = { memory = \"16MiB\" }\nconfig = { key = \"a\" }");
         let after = manifest(
-            "output = [{ topic = \"else\" }]\nlimits = { memory = \"32MiB\" }\nconfig = { key = \"b\" }\n[state.s]",
+            "output = [{ topic = \"else\" }]\nlimits = { memory = \"32MiB\" }\nconfig = { key = \"b\" }\ntables = { t = \"facts\" }\n[state.s]",
         );
         let changes = after.changes_from(&before);
         assert!(changes.contains(&"+ writes topic else".into()), "{changes:?}");
         assert!(changes.contains(&"- writes topic out".into()));
         assert!(changes.contains(&"+ keeps state s: layout 1".into()));
+        assert!(changes.contains(&"+ reads table t: topic facts".into()));
         assert!(changes.contains(&"~ limits.memory: 16MiB -> 32MiB".into()));
         assert!(
             changes
                 .iter()
                 .any(|change| change.starts_with("~ config.key: (1 bytes"))
         );
-        assert_eq!(changes.len(), 5);
+        assert_eq!(changes.len(), 6);
         assert_eq!(after.changes_from(&after), Vec::<String>::new());
     }
 }

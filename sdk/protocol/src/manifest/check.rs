@@ -32,6 +32,7 @@ impl Manifest {
         self.check_limits()?;
         self.check_metrics()?;
         self.check_state()?;
+        self.check_tables()?;
         self.check_config()
     }
 
@@ -235,6 +236,20 @@ impl Manifest {
         ensure(has_clock, &format!("state.{name}.ttl-clock"), || {
             "\"event-time\" needs `max-out-of-order` of an input: without it there is no event time".to_owned()
         })
+    }
+
+    fn check_tables(&self) -> Check {
+        count("tables", self.tables.len(), 0, limits::TABLES_MAX)?;
+        for (name, of) in &self.tables {
+            ensure(is_name(name, limits::TABLE_BYTES_MAX), "tables", || {
+                format!(
+                    "table {name:?} is not 1 to {} of a-z A-Z 0-9 . _ -",
+                    limits::TABLE_BYTES_MAX
+                )
+            })?;
+            topic(&format!("tables.{name}"), of)?;
+        }
+        Ok(())
     }
 
     fn check_config(&self) -> Check {

@@ -15,6 +15,10 @@ pub const OUTPUTS_MAX: usize = 64;
 pub const BUCKETS_MAX: usize = 32;
 /// Bytes of a bucket's name.
 pub const BUCKET_BYTES_MAX: usize = 64;
+/// Tables that a guest may look things up in.
+pub const TABLES_MAX: usize = 16;
+/// Bytes of a table's name.
+pub const TABLE_BYTES_MAX: usize = 64;
 /// Group members that one module may have on a node.
 pub const MEMBERS_MAX: u32 = 256;
 /// Names of metrics, all kinds together.

@@ -54,13 +54,12 @@
 //! ttl = "48h"                      # counted from the last write; without it entries stay
 //! ttl-clock = "event-time"         # wall-clock by default
 //!
+//! [tables]
+//! users = "users"                  # what the guest calls it, and the topic: the latest value of each key, for lookups
+//!
 //! [config]
 //! gap-ms = "1800000"
 //! ```
-#![allow(
-    clippy::manual_non_exhaustive,
-    reason = "the private fields are keys that are refused by name"
-)]
 mod changes;
 mod check;
 pub mod limits;
@@ -104,8 +103,9 @@ pub struct Manifest {
     /// Settings that the guest may read.
     #[serde(default)]
     pub config: BTreeMap<String, String>,
-    #[serde(default, rename = "tables", skip_serializing, deserialize_with = "later::tables")]
-    _tables: (),
+    /// Tables that the guest may look things up in: the guest's name for each, and the topic that it is a view of.
+    #[serde(default)]
+    pub tables: BTreeMap<String, String>,
 }
 
 /// `[module]`.
@@ -399,23 +399,6 @@ mod defaults {
 
     pub(super) fn bucket_version() -> u32 {
         1
-    }
-}
-
-/// Keys of the format that this version does not serve: refused by name, never ignored.
-mod later {
-    use serde::{Deserializer, de};
-
-    macro_rules! refuse {
-        ($($key:ident: $why:literal;)*) => {
-            $(pub(super) fn $key<'de, D: Deserializer<'de>>(_: D) -> Result<(), D::Error> {
-                Err(de::Error::custom($why))
-            })*
-        };
-    }
-
-    refuse! {
-        tables: "`tables` is not supported by this version of tidemill";
     }
 }
 

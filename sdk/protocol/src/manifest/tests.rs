@@ -51,6 +51,7 @@ fn a_manifest_survives_json_and_toml() {
 #[test]
 fn what_is_wrong_is_named() {
     let long = "x".repeat(250);
+    let tables = (0..17).fold(String::from("[tables]"), |text, n| format!("{text}\nt{n} = \"t\""));
     for (extra, expected) in [
         ("colour = 1", "unknown field `colour`"),
         ("[batch]\nmax-record = 1", "unknown field `max-record`"),
@@ -88,7 +89,13 @@ fn what_is_wrong_is_named() {
             "needs `max-out-of-order`",
         ),
         ("[state.s]\nversion = 2", "state.s.version"),
-        ("[tables]\nusers = \"users\"", "`tables` is not supported"),
+        (
+            "[tables]\nusers = \"__consumer_offsets\"",
+            "tables.users: \"__consumer_offsets\" is internal",
+        ),
+        ("[tables]\nusers = \"a b\"", "tables.users: \"a b\" is not a topic name"),
+        ("[tables]\n\"a b\" = \"users\"", "table \"a b\" is not 1 to 64"),
+        (&tables, "tables: there are 17, allowed are 0 to 16"),
         (
             "[limits]\nstate-bytes = \"1B\"",
             "limits.state-bytes: 1B is not between",

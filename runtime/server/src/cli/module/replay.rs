@@ -1,5 +1,6 @@
 //! `tidemill module replay`.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -19,8 +20,8 @@ use crate::driver::compare::{lines, unified};
 use crate::driver::play::Played;
 use crate::driver::{Driver, Record, Setup, Stage};
 
-/// Bytes of state that are fetched for a replay.
-const STATE_BYTES_MAX: usize = 256 << 20;
+/// Bytes of state, and of one partition, that are fetched for a replay.
+const BYTES_MAX: usize = 256 << 20;
 /// How long the daemon may take to give the next records.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 
@@ -32,6 +33,7 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 
 Shown is what the component leaves behind: outputs, dead letters, state, and what it logs; with --against only what another component
 leaves behind instead. The state begins empty, or as it is committed now (--state present): what it was at the offset is not kept.
+Tables are what their topics say now.
 The records are one batch unless --records is larger than the manifest's batch.max-records. Offsets in dead letters count from 0.")]
 pub(super) struct Replay {
     /// Folder with a `module.toml`, or the manifest itself.
@@ -76,6 +78,8 @@ struct Scene {
     manifest: Manifest,
     setup: Setup,
     records: Vec<Record>,
+    /// Records of tables' topics.
+    facts: Vec<Record>,
     state: Vec<(String, Vec<(Bytes, Bytes)>)>,
 }
 
@@ -116,7 +120,8 @@ impl Replay {
             now: 0,
         };
         let inputs = manifest.input.iter().map(|input| input.topic.as_str());
-        for name in inputs.chain(manifest.writable_topics()) {
+        let tables: BTreeSet<&str> = manifest.tables.values().map(String::as_str).collect();
+        for name in inputs.chain(manifest.writable_topics()).chain(tables.iter().copied()) {
             // A topic that is not there is made by the deployment.
             if let Ok(topic) = admin.describe_topic(name).await {
                 let partitions = u32::try_from(topic.partition_count()).unwrap_or(1);
@@ -124,7 +129,15 @@ impl Replay {
             }
         }
         let count = self.records.unwrap_or(manifest.batch.max_records) as usize;
-        let records = self.fetch(client, &topic, count.max(1)).await?;
+        let input = TopicPartition::new(topic, i32::try_from(self.partition)?);
+        let records = fetch(client, &input, Some(self.offset), count.max(1)).await?;
+        let mut facts = Vec::new();
+        for topic in tables {
+            for partition in 0..setup.topics.get(topic).copied().unwrap_or(0) {
+                let place = TopicPartition::new(topic, i32::try_from(partition)?);
+                facts.extend(fetch(client, &place, None, usize::MAX).await?);
+            }
+        }
         setup.now = records.iter().map(|record| record.timestamp).max().unwrap_or(0).max(0);
         let state = match self.state {
             Before::Empty => Vec::new(),
@@ -134,52 +147,9 @@ impl Replay {
             manifest: manifest.clone(),
             setup,
             records,
+            facts,
             state,
         })
-    }
-
-    async fn fetch(&self, client: &Client, topic: &str, count: usize) -> Result<Vec<Record>, Failure> {
-        let config = ConsumerConfig {
-            auto_offset_reset: OffsetReset::Earliest,
-            auto_commit: None,
-            ..ConsumerConfig::default()
-        };
-        let mut consumer = client.consumer(config)?;
-        let partition = i32::try_from(self.partition)?;
-        let place = TopicPartition::new(topic, partition);
-        consumer.assign([place.clone()]).await.map_err(explained)?;
-        let ends = consumer
-            .end_offsets(std::slice::from_ref(&place))
-            .await
-            .map_err(explained)?;
-        let end = ends.get(&place).copied().unwrap_or(0);
-        if self.offset < 0 || end <= self.offset {
-            return Err(format!("{topic}/{partition} has no offset {}: it ends at {end}", self.offset).into());
-        }
-        consumer.seek(&place, self.offset).map_err(explained)?;
-        let mut records = Vec::new();
-        while records.len() < count && consumer.position(&place).is_none_or(|position| position < end) {
-            let batch = timeout(PATIENCE, consumer.next()).await;
-            let batch = batch.map_err(|_| format!("{topic}/{partition} gave no records in time"))?;
-            let batch = batch.map_err(explained)?;
-            records.extend(batch.records.into_iter().map(|record| {
-                Record {
-                    topic: topic.to_owned(),
-                    partition: self.partition,
-                    timestamp: record.timestamp,
-                    key: record.key,
-                    value: record.value,
-                    headers: record
-                        .headers
-                        .into_iter()
-                        .map(|header| (header.key, header.value))
-                        .collect(),
-                }
-            }));
-        }
-        consumer.close().await.map_err(explained)?;
-        records.truncate(count);
-        Ok(records)
     }
 
     fn play(&self, component: &[u8], scene: &Scene) -> Result<Played, String> {
@@ -188,6 +158,7 @@ impl Replay {
         for (bucket, entries) in &scene.state {
             driver.put_state(self.partition, bucket, entries.iter().cloned());
         }
+        driver.append_all(&scene.facts)?;
         driver.append(&scene.records)?;
         driver.rest()?;
         driver.into_played()
@@ -230,6 +201,62 @@ impl Replay {
     }
 }
 
+/// Records of a partition from an offset on, or from its first.
+async fn fetch(
+    client: &Client,
+    place: &TopicPartition,
+    offset: Option<i64>,
+    count: usize,
+) -> Result<Vec<Record>, Failure> {
+    let config = ConsumerConfig {
+        auto_offset_reset: OffsetReset::Earliest,
+        auto_commit: None,
+        ..ConsumerConfig::default()
+    };
+    let (topic, partition) = (&place.topic, place.partition);
+    let mut consumer = client.consumer(config)?;
+    consumer.assign([place.clone()]).await.map_err(explained)?;
+    let places = std::slice::from_ref(place);
+    let (first, end) = (
+        consumer.beginning_offsets(places).await.map_err(explained)?,
+        consumer.end_offsets(places).await.map_err(explained)?,
+    );
+    let at = |offsets: &BTreeMap<TopicPartition, i64>| offsets.get(place).copied().unwrap_or(0);
+    let (first, end) = (at(&first), at(&end));
+    if let Some(offset) = offset.filter(|offset| *offset < 0 || end <= *offset) {
+        return Err(format!("{topic}/{partition} has no offset {offset}: it ends at {end}").into());
+    }
+    let mut position = offset.unwrap_or(first);
+    consumer.seek(place, position).map_err(explained)?;
+    let (mut records, mut bytes) = (Vec::new(), 0);
+    while records.len() < count && position < end {
+        let batch = timeout(PATIENCE, consumer.next()).await;
+        let batch = batch.map_err(|_| format!("{topic}/{partition} gave no records in time"))?;
+        for record in batch.map_err(explained)?.records {
+            bytes += record.key.as_ref().map_or(0, Bytes::len) + record.value.as_ref().map_or(0, Bytes::len);
+            records.push(Record {
+                topic: topic.clone(),
+                partition: u32::try_from(partition)?,
+                timestamp: record.timestamp,
+                key: record.key,
+                value: record.value,
+                headers: record
+                    .headers
+                    .into_iter()
+                    .map(|header| (header.key, header.value))
+                    .collect(),
+            });
+        }
+        if BYTES_MAX < bytes {
+            return Err(format!("{topic}/{partition} has more than {} MiB", BYTES_MAX >> 20).into());
+        }
+        position = consumer.position(place).unwrap_or(position);
+    }
+    consumer.close().await.map_err(explained)?;
+    records.truncate(count);
+    Ok(records)
+}
+
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()).into())
 }
@@ -254,10 +281,10 @@ async fn present(admin: &Admin, manifest: &Manifest, task: u32) -> Result<Vec<(S
                 bytes += entry.key.0.len() + entry.value.0.len();
                 entries.push((entry.key.0.into(), entry.value.0.into()));
             }
-            if STATE_BYTES_MAX < bytes {
+            if BYTES_MAX < bytes {
                 return Err(format!(
                     "the task keeps more than {} MiB: replay with an empty state",
-                    STATE_BYTES_MAX >> 20
+                    BYTES_MAX >> 20
                 )
                 .into());
             }

@@ -84,6 +84,21 @@ fn show(module: &ModuleStatus) -> Result<(), Failure> {
     if let Some(error) = &usage.last_error {
         print(format_args!("last failure {}: {}", Moment(error.time), error.message))?;
     }
+    for table in &module.tables {
+        let behind = match (table.behind, table.behind_ms) {
+            (0, _) => String::from("up to date"),
+            (records, None) => format!("is built: {records} records to go"),
+            (records, Some(ms)) => format!("{records} records, {ms} ms behind"),
+        };
+        let left_out = match table.left_out {
+            0 => String::new(),
+            records => format!("; {records} records without a key or too large left out"),
+        };
+        print(format_args!(
+            "table {} of {}: {behind}{left_out}",
+            table.name, table.topic
+        ))?;
+    }
     show_progress(module)?;
     show_usage(module)
 }
