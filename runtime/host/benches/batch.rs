@@ -199,4 +199,8 @@ impl StateReader for NoState {
     fn scan(&self, _: StateScan<'_>) -> Vec<(Bytes, Bytes)> {
         Vec::new()
     }
+
+    fn rows(&self, _: &TaskKey, _: &[u8], _: usize) -> Vec<(Bytes, Bytes)> {
+        Vec::new()
+    }
 }

@@ -166,6 +166,10 @@ mod tests {
         fn scan(&self, _: StateScan<'_>) -> Vec<(Bytes, Bytes)> {
             Vec::new()
         }
+
+        fn rows(&self, _: &TaskKey, _: &[u8], _: usize) -> Vec<(Bytes, Bytes)> {
+            Vec::new()
+        }
     }
 
     #[test]

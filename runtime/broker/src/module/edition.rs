@@ -58,6 +58,8 @@ impl Grants {
 pub(super) struct Edition {
     pub(super) version: Version,
     pub(super) manifest: Arc<Manifest>,
+    /// Layout of the state that it reads and writes.
+    pub(super) state_version: u32,
     pub(super) load: Load,
     pub(super) grants: Grants,
 }
@@ -68,6 +70,7 @@ impl Edition {
         Self {
             version: release.version(),
             manifest: release.manifest.clone(),
+            state_version: release.state_version,
             load: Load::Loading,
             grants: Grants::of(&release.manifest, state),
         }

@@ -93,12 +93,19 @@ impl Deployed {
         if topics(running) != topics(&other) {
             return refuse(ctx, "the version reads other topics than the one that runs");
         }
+        if running.state_version != other.state_version {
+            let (own, others) = (running.state_version, other.state_version);
+            let message =
+                format!("the state has layout {own}, the version reads layout {others}: it cannot be compared");
+            return refuse(ctx, &message);
+        }
         let as_number = |edition: &Edition, number| Edition {
             version: Version {
                 number,
                 ..edition.version.clone()
             },
             manifest: edition.manifest.clone(),
+            state_version: edition.state_version,
             load: Load::Loading,
             grants: edition.grants.clone(),
         };

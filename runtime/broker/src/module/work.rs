@@ -35,6 +35,7 @@ impl Deployed {
         let is_idle = |task: &Task| matches!(task.phase, Phase::Idle(_));
         if !self.tasks.get(&number).is_some_and(is_idle)
             || self.switch(ctx, number)
+            || self.migrate(ctx, number)
             || self.run_letter(ctx, number)
             || self.hold_for_shadow(ctx, tickets, number)
         {
@@ -189,7 +190,7 @@ impl Deployed {
         Some(Run {
             task: TaskKey {
                 module: self.name.clone(),
-                deployment: self.state,
+                deployment: task.state,
                 number,
             },
             version: edition.version.clone(),
@@ -236,8 +237,10 @@ impl Deployed {
         else {
             return;
         };
-        if !matches!(task.phase, Phase::Running) {
-            return;
+        match task.phase {
+            Phase::Running => {}
+            Phase::Migrating(release) => return self.chunk_processed(ctx, number, release, processed),
+            _ => return,
         }
         let Some(edition) = self.editions.get(&task.release) else {
             return self.begin_anew(ctx, tickets, number);

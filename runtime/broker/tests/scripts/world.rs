@@ -19,7 +19,7 @@ use tidemill_broker::{
     effect::{
         Append, Changes, Effect, Found, LogId, LogRead, ProposalId, ReadError, RequestId, RetentionQuery, Row, Table,
     },
-    module::{Version, run::Run},
+    module::{Asked, Version, run::Run},
 };
 use tidemill_protocol::{
     admin,
@@ -129,10 +129,10 @@ impl World {
     }
 
     /// Sends a management call.
-    pub fn admin(&mut self, call: admin::Call) {
+    pub fn admin(&mut self, asked: impl Into<Asked>) {
         self.requests += 1;
         self.broker
-            .handle_admin(self.now, RequestId(self.requests), "User:ANONYMOUS".into(), call);
+            .handle_admin(self.now, RequestId(self.requests), "User:ANONYMOUS".into(), asked);
         self.settle();
     }
 

@@ -277,7 +277,10 @@ impl<'a> Driver<'a> {
         let Some(deployment) = deployment else {
             return Vec::new();
         };
-        let tasks: Vec<TaskKey> = (0..self.tasks()).map(|number| deployment.task_key(number)).collect();
+        let modules = &self.broker.state().modules;
+        let tasks: Vec<TaskKey> = (0..self.tasks())
+            .map(|number| modules.task_key(deployment, number))
+            .collect();
         self.stage.store.state_of(&tasks, deployment.manifest())
     }
 
@@ -286,7 +289,8 @@ impl<'a> Driver<'a> {
         if let Some(deployment) = self.broker.state().modules.get(&self.name) {
             let buckets = Bucket::granted(deployment.manifest());
             if let Some(bucket) = buckets.iter().find(|granted| granted.name == bucket) {
-                self.stage.store.put_state(&deployment.task_key(task), bucket, entries);
+                let task = self.broker.state().modules.task_key(deployment, task);
+                self.stage.store.put_state(&task, bucket, entries);
             }
         }
     }
