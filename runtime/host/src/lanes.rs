@@ -14,7 +14,7 @@ use std::{
 
 use tidemill_broker::module::{
     Version,
-    run::{Failure, Processed, Run, Verdict},
+    run::{Failure, Kind, Processed, Run, Verdict},
 };
 
 use crate::{Error, code::RevokeReason, limits, sandbox::Sandbox};
@@ -174,8 +174,13 @@ impl Shared {
                 }
             };
             let (task, generation) = (run.task.clone(), run.generation);
+            let rehearsed = (run.kind == Kind::Rehearse).then(|| run.version.clone());
             let processed = catch_unwind(AssertUnwindSafe(|| self.sandbox.run(run, &cancel)));
             drop(cancel);
+            if let Some(version) = rehearsed {
+                // Under its number it never runs again.
+                self.lock().flags.remove(&version);
+            }
             done(processed.unwrap_or_else(|_| broken(task, generation)));
         }
     }

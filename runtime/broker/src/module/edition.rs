@@ -5,7 +5,7 @@ use tidemill_protocol::manifest::{Manifest, Metrics};
 use super::{
     Version,
     durable::Release,
-    run::{Bucket, OutputTopic},
+    run::{Bucket, Limits, OutputTopic},
 };
 use crate::state::State;
 
@@ -49,6 +49,23 @@ impl Grants {
             buckets: Arc::new(Bucket::granted(manifest)),
             config: Arc::new(manifest.config.clone()),
             metrics: Arc::new(manifest.metrics.clone()),
+        }
+    }
+}
+
+impl Limits {
+    /// What a manifest bounds.
+    pub(super) fn of(manifest: &Manifest) -> Self {
+        let (batch, limits) = (&manifest.batch, &manifest.limits);
+        Self {
+            records_max: batch.max_records,
+            bytes_max: batch.max_bytes.as_usize(),
+            timeout_ms: batch.timeout.as_millis_u32(),
+            memory_bytes_max: limits.memory.as_usize(),
+            output_bytes_max: limits.output_bytes.as_usize(),
+            state_write_bytes_max: limits.state_write_bytes.as_usize(),
+            state_bytes_max: limits.state_bytes.0,
+            log_lines_per_second: limits.log_lines_per_second,
         }
     }
 }

@@ -34,6 +34,7 @@ pub mod migration;
 mod ordered;
 mod policy;
 mod redrive;
+pub mod rehearsal;
 mod releases;
 mod rewind;
 mod rollout;

@@ -182,7 +182,6 @@ impl Deployed {
     pub(super) fn run_of(&self, ctx: &Context<'_>, number: u32, edition: &Edition, inputs: Vec<Input>) -> Option<Run> {
         let task = self.tasks.get(&number)?;
         let (manifest, grants) = (&edition.manifest, &edition.grants);
-        let (batch, limits) = (&manifest.batch, &manifest.limits);
         let event_time = || EventTime {
             watermark: task.watermark_at(ctx.state, task.seen(), ctx.now),
             latest: task.sources.iter().filter_map(|source| source.seen.latest).max(),
@@ -207,16 +206,7 @@ impl Deployed {
             buckets: grants.buckets.clone(),
             config: grants.config.clone(),
             metrics: grants.metrics.clone(),
-            limits: Limits {
-                records_max: batch.max_records,
-                bytes_max: batch.max_bytes.as_usize(),
-                timeout_ms: batch.timeout.as_millis_u32(),
-                memory_bytes_max: limits.memory.as_usize(),
-                output_bytes_max: limits.output_bytes.as_usize(),
-                state_write_bytes_max: limits.state_write_bytes.as_usize(),
-                state_bytes_max: limits.state_bytes.0,
-                log_lines_per_second: limits.log_lines_per_second,
-            },
+            limits: Limits::of(manifest),
         })
     }
 

@@ -25,7 +25,7 @@ use tidemill_broker::{
     context::ConnectionId,
     effect::{Effect, ProposalId, RequestId},
     module::{
-        Change,
+        Asked, Change, rehearsal,
         run::{Bucket, LogLine, Run, StateReader, TaskKey, Usage},
     },
 };
@@ -158,12 +158,16 @@ impl<'a> Driver<'a> {
             topics.entry(input.topic.clone()).or_insert(setup.partitions);
         }
         driver.create_topics(&topics)?;
-        driver.admin(Call::ModuleDeploy {
-            manifest: Box::new(setup.manifest.clone()),
-            component_bytes: 0,
-            digest: Digest(stage.digest),
-            wait: false,
-            canary: None,
+        let state_version = driver.rehearse(&setup.manifest)?;
+        driver.admin(Asked {
+            call: Call::ModuleDeploy {
+                manifest: Box::new(setup.manifest.clone()),
+                component_bytes: 0,
+                digest: Digest(stage.digest),
+                wait: false,
+                canary: None,
+            },
+            state_version,
         });
         driver.rest()?;
         Ok(driver)
@@ -353,10 +357,16 @@ impl<'a> Driver<'a> {
         self.perform_all();
     }
 
-    fn admin(&mut self, call: Call) {
+    /// Whether the component starts, as the daemon tries it before a deploy; the layout of its state.
+    fn rehearse(&self, manifest: &Manifest) -> Result<u32, String> {
+        let run = rehearsal::run(manifest, self.stage.digest, u32::MAX, self.now);
+        rehearsal::outcome(&self.stage.sandbox.run(run, &Arc::default()))
+    }
+
+    fn admin(&mut self, asked: Asked) {
         self.requests += 1;
         self.broker
-            .handle_admin(self.now, RequestId(self.requests), "User:ANONYMOUS".into(), call);
+            .handle_admin(self.now, RequestId(self.requests), "User:ANONYMOUS".into(), asked);
         self.perform_all();
     }
 
