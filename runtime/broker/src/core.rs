@@ -27,10 +27,7 @@
 //! [`Changes`] of `handle_committed` to storage *before* it polls the effects that follow; pass entries in order of their index.
 //!
 //! The broker does not know connections' order of responses (the server keeps it), files, time or threads.
-use tidemill_protocol::{
-    admin,
-    api::{Request, Response},
-};
+use tidemill_protocol::api::{Request, Response};
 
 use crate::{
     api::{
@@ -46,7 +43,7 @@ use crate::{
     entry::Entry,
     group::Groups,
     housekeeping::{self, Housekeeping},
-    module::{Modules, Version, run::Processed},
+    module::{Asked, Modules, Version, run::Processed},
     state::State,
 };
 use alloc::{collections::BTreeSet, string::String, sync::Arc};
@@ -111,9 +108,9 @@ impl Broker {
     }
 
     /// A management request.
-    pub fn handle_admin(&mut self, now: i64, id: RequestId, principal: Arc<str>, call: admin::Call) {
+    pub fn handle_admin(&mut self, now: i64, id: RequestId, principal: Arc<str>, asked: impl Into<Asked>) {
         let mut parts = self.parts(now);
-        parts.modules.handle_admin(&mut parts.ctx, id, &principal, call);
+        parts.modules.handle_admin(&mut parts.ctx, id, &principal, asked.into());
         self.settle(now);
     }
 

@@ -14,7 +14,7 @@ use std::{
 
 use tidemill_broker::module::{
     Version,
-    run::{Failure, Processed, Run, Verdict},
+    run::{Failure, Kind, Processed, Run, Verdict},
 };
 
 use crate::{Error, clock, code::RevokeReason, fair::Fair, limits, sandbox::Sandbox};
@@ -205,8 +205,14 @@ impl Shared {
         match work {
             Work::Run(run, done) => {
                 let (task, generation) = (run.task.clone(), run.generation);
+                let rehearsed = (run.kind == Kind::Rehearse).then(|| run.version.clone());
                 let processed = catch_unwind(AssertUnwindSafe(|| self.sandbox.run(*run, &cancel)));
-                Answer::Run(processed.unwrap_or_else(|_| broken(task, generation)), done)
+                if let Some(version) = rehearsed {
+                    // Under its number it never runs again.
+                    self.lock().flags.remove(&version);
+                }
+                let processed = processed.unwrap_or_else(|_| broken(task, generation));
+                Answer::Run(Box::new(processed), done)
             }
             Work::Revoke(revoke) => {
                 let Revoke {
@@ -255,7 +261,7 @@ impl Shared {
 
 /// What came of a job, and whom to tell.
 enum Answer {
-    Run(Processed, Done),
+    Run(Box<Processed>, Done),
     Told(Vec<Processed>, Told),
 }
 
@@ -264,7 +270,7 @@ impl Answer {
         match self {
             Self::Run(mut processed, done) => {
                 processed.usage.cpu_us = cpu_us;
-                done(processed);
+                done(*processed);
             }
             Self::Told(told, done) => done(told),
         }

@@ -15,6 +15,7 @@ mod check;
 mod clock;
 mod code;
 pub mod compile;
+mod copy;
 mod dead_letter;
 mod delivery;
 mod engine;

@@ -52,6 +52,12 @@ pub const KNOWN_KEY_BYTES_MAX: usize = 256;
 pub const EXPIRED_REMOVED: usize = 256;
 /// Bytes of rows beyond which a commit removes no more: those of entries that live on are written again, and an entry is bounded.
 pub const EXPIRED_BYTES_MAX: usize = 1 << 20;
+/// Bytes of rows that one chunk of a copy has, beside the last page read: a chunk is an entry.
+pub const COPY_BYTES: usize = 1 << 20;
+/// Rows that a copy reads at once: each may be as large as a value can be.
+pub const COPY_ROWS_READ: usize = 64;
+/// Bytes of a migration's cursor.
+pub const CURSOR_BYTES_MAX: usize = 64 << 10;
 /// Bytes of a timer's payload.
 pub const TIMER_PAYLOAD_BYTES_MAX: usize = 64 << 10;
 /// Bytes of the timers that one call is given, beside the first.

@@ -34,6 +34,7 @@ use crate::{
     engine::{self, Ticker},
     fault,
     instance::{Idle, Instance, Key},
+    limits,
     log::{Budget, Log},
     memory::Refusal,
     outcome::{Answer, unreadable_verdict},
@@ -138,7 +139,8 @@ impl Sandbox {
         if let Kind::Timers(most) = run.kind {
             call.take_timers(most as usize);
         }
-        let has_nothing = match run.kind {
+        let has_nothing = match &run.kind {
+            Kind::Copy { after } => return call.copy(after),
             Kind::Records => call.delivery.len() == 0,
             Kind::Timers(_) => call.due.is_empty(),
             Kind::Migrate { .. } | Kind::Rehearse => false,
@@ -240,6 +242,7 @@ impl Sandbox {
         }
         let store = &mut instance.store;
         match &run.kind {
+            Kind::Copy { .. } => unreachable!("rows are copied without a guest"),
             Kind::Records => {
                 let batch = Resource::new_borrow(0);
                 Ok(Answer::Batch(functions.process.call(store, (batch,))?.0))
@@ -268,6 +271,11 @@ impl Sandbox {
                 let arguments = (task(run), *from_version, cursor.as_ref().map(|cursor| cursor.to_vec()));
                 Ok(match migrator.migrate.call(store, arguments)?.0 {
                     Ok(Progress::Done) => Answer::Migrated(Migrated::Done),
+                    Ok(Progress::More(cursor)) if limits::CURSOR_BYTES_MAX < cursor.len() => {
+                        let most = limits::CURSOR_BYTES_MAX;
+                        let why = format!("its cursor has {} bytes, at most {most} are kept", cursor.len());
+                        Answer::Refused("migrate", why)
+                    }
                     Ok(Progress::More(cursor)) => Answer::Migrated(Migrated::More(cursor.into())),
                     Err(why) => Answer::Refused("migrate", why),
                 })

@@ -172,6 +172,10 @@ mod tests {
         fn look_up(&self, _: ViewId, _: &[u8]) -> Option<Bytes> {
             None
         }
+
+        fn rows(&self, _: &TaskKey, _: &[u8], _: usize) -> Vec<(Bytes, Bytes)> {
+            Vec::new()
+        }
     }
 
     #[test]

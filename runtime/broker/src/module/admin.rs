@@ -26,9 +26,30 @@ use crate::{
     entry::{Command, NewTopic},
 };
 
+/// A management call as the core gets it.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// What is asked.
+    pub call: Call,
+    /// What `migrator.state-version` of the component says that came with it; 0 without that.
+    pub state_version: u32,
+}
+
+impl From<Call> for Asked {
+    fn from(call: Call) -> Self {
+        Self { call, state_version: 0 }
+    }
+}
+
 impl Modules {
     /// A management call. For a deploy, the component has been received, checked and compiled by the caller.
-    pub(crate) fn handle_admin(&mut self, ctx: &mut Context<'_>, from: RequestId, principal: &str, call: Call) {
+    pub(crate) fn handle_admin(
+        &mut self,
+        ctx: &mut Context<'_>,
+        from: RequestId,
+        principal: &str,
+        Asked { call, state_version }: Asked,
+    ) {
         match call {
             Call::ModuleDeploy {
                 manifest,
@@ -42,6 +63,7 @@ impl Modules {
                 let deploy = Deploy {
                     manifest: Arc::new(*manifest),
                     digest: digest.0,
+                    state_version,
                     topics: Vec::new(),
                     by,
                     canary,
@@ -58,6 +80,7 @@ impl Modules {
                     number: shadow::OTHER,
                     manifest: Arc::new(*manifest),
                     digest: digest.0,
+                    state_version,
                     deployed_at: ctx.now,
                     by: String::from(principal),
                     activated_at: None,
@@ -79,12 +102,18 @@ impl Modules {
                     ctx.respond_admin(from, Answer::Done);
                 }
             },
-            Call::ModuleRollback { module, to, wait } => {
+            Call::ModuleRollback {
+                module,
+                to,
+                restore_state,
+                wait,
+            } => {
                 let rollback = Rollback {
                     module: module.clone(),
                     to,
                     from: None,
                     reason: format!("rolled back by {principal}"),
+                    restore_state,
                 };
                 propose(ctx, from, module, wait, Change::Rollback(rollback));
             }
@@ -161,7 +190,14 @@ impl Modules {
         }
         let module = String::from(deploy.manifest.name());
         if let Some(running) = ctx.state.modules.get(&module) {
-            for message in deploy.manifest.changes_from(running.manifest()) {
+            let (before, after) = (running.running().state_version, deploy.state_version);
+            let layout = (before != after).then(|| format!("~ layout of the state: {before} -> {after}, migrated"));
+            for message in deploy
+                .manifest
+                .changes_from(running.manifest())
+                .into_iter()
+                .chain(layout)
+            {
                 let stage = "changed".into();
                 ctx.respond_admin(from, Answer::Progress { stage, message });
             }
@@ -224,6 +260,32 @@ pub(super) fn refusal(module: &str, refused: &Refused) -> Answer {
         Refused::CanaryReads => {
             let message = "a canary must read the topics that the running version reads";
             Answer::error_with_hint(ErrorCode::InvalidManifest, message, "deploy it without --canary")
+        }
+        Refused::CanaryLayout(running, own) => {
+            let message = format!(
+                "a canary must keep the layout of the state: the running version has layout {running}, this one {own}"
+            );
+            Answer::error_with_hint(ErrorCode::WrongState, message, "deploy it without --canary")
+        }
+        Refused::OlderLayout(own, state, is_kept) => {
+            let message =
+                format!("the version reads layout {own} of the state, and the state was migrated to layout {state}");
+            if *is_kept {
+                let hint =
+                    "--restore-state goes back to state and offsets as of the migration: outputs since then repeat";
+                Answer::error_with_hint(ErrorCode::WrongState, message, hint)
+            } else {
+                Answer::error(ErrorCode::WrongState, message + ", from one that is not kept any more")
+            }
+        }
+        Refused::NotKept(layout) => {
+            let message = format!("no state of layout {layout} is kept: only that of before the last migration is");
+            let hint = format!("tidemill module history {module}");
+            Answer::error_with_hint(ErrorCode::WrongState, message, hint)
+        }
+        Refused::NothingToRestore => {
+            let message = "the version can go on with the state as it is: there is nothing to restore";
+            Answer::error_with_hint(ErrorCode::WrongState, message, "roll back without --restore-state")
         }
         other => Answer::error(ErrorCode::Internal, format!("refused: {other:?}")),
     }

@@ -10,8 +10,10 @@ use tidemill_protocol::ids::Uuid;
 
 use super::{
     change::{Change, Claim, Commit, Outcome, Pause, Refused},
-    durable::{Deployment, task_row},
-    releases, rewind, state_key, view,
+    durable::{Deployment, Task, task_row},
+    migration, releases, rewind,
+    run::TaskKey,
+    state_key, view,
 };
 use crate::{
     effect::{Changes, Table},
@@ -37,6 +39,7 @@ pub(crate) fn apply(state: &mut State, at: Stamp, change: &Change, changes: &mut
         Change::Promote(promote) => releases::promote(state, at, promote, changes),
         Change::Rewind(rewind) => rewind::apply(state, at, rewind, changes),
         Change::Fill(fill) => view::fill(state, fill, changes),
+        Change::Migrate(migrate) => migration::migrate(state, at, migrate, changes),
     };
     applied.unwrap_or_else(Outcome::Refused)
 }
@@ -80,12 +83,10 @@ pub(super) fn forget_failures(state: &mut State, module: &str, changes: &mut Cha
 fn delete(state: &mut State, at: Stamp, module: &str, changes: &mut Changes) -> Applied {
     let deployment = state.modules.deployments.remove(module).ok_or(Refused::UnknownModule)?;
     changes.delete(Table::Module, module.as_bytes().to_vec());
-    for number in state.modules.tasks.remove(module).unwrap_or_default().into_keys() {
+    for (number, mut task) in state.modules.tasks.remove(module).unwrap_or_default() {
         changes.delete(Table::Task, task_row(module, number));
+        task.forget_state(number, changes);
     }
-    changes
-        .cleared
-        .push((Table::ModuleState, state_key::deployment_prefix(deployment.state)));
     // Offsets go with the state that they belong to: without it, going on from them would be neither a continuation nor a start.
     let topics = deployment
         .manifest()
@@ -101,6 +102,7 @@ fn delete(state: &mut State, at: Stamp, module: &str, changes: &mut Changes) -> 
 
 fn claim(state: &mut State, at: Stamp, claim: &Claim, changes: &mut Changes) -> Applied {
     let deployment = find(state, &claim.module)?;
+    let begins_with = deployment.state;
     let allowed = claim
         .tasks
         .iter()
@@ -115,6 +117,9 @@ fn claim(state: &mut State, at: Stamp, claim: &Claim, changes: &mut Changes) -> 
     let tasks = state.modules.tasks.entry(claim.module.clone()).or_default();
     for (number, release) in &claim.tasks {
         let task = tasks.entry(*number).or_default();
+        if task.begun == 0 {
+            (task.begun, task.state) = (at.index, begins_with);
+        }
         task.generation = at.index;
         task.release = *release;
         task.member.clone_from(&claim.member);
@@ -134,14 +139,17 @@ fn claim(state: &mut State, at: Stamp, claim: &Claim, changes: &mut Changes) -> 
 }
 
 fn commit(state: &mut State, at: Stamp, commit: &Commit, changes: &mut Changes) -> Applied {
-    check_commit(state, commit)?;
-    let deployment = &state.modules.deployments[&commit.module];
-    let release = state.modules.task(&commit.module, commit.task).map(|task| task.release);
-    let release = release.and_then(|release| deployment.release(release));
-    let (key, stop_if) = (
-        deployment.task_key(commit.task),
+    let (deployment, task) = check_commit(state, commit)?;
+    let release = deployment.release(task.release);
+    let (layout, stop_if) = (
+        release.map(|release| release.state_version),
         release.and_then(|release| release.manifest.dead_letter.stop_if),
     );
+    let key = TaskKey {
+        module: commit.module.clone(),
+        deployment: task.state,
+        number: commit.task,
+    };
     for (log, batch) in &commit.outputs {
         state.append(changes, at, *log, batch.clone());
     }
@@ -166,6 +174,9 @@ fn commit(state: &mut State, at: Stamp, commit: &Commit, changes: &mut Changes) 
         .get_mut(&commit.module)
         .expect("the check found the task");
     let task = tasks.get_mut(&commit.task).expect("the check found the task");
+    if !commit.state.is_empty() {
+        task.layout = layout;
+    }
     task.totals.add(commit.totals);
     task.state_bytes = task.state_bytes.saturating_add_signed(commit.state_growth);
     task.due = commit.due.unwrap_or(task.due);
@@ -191,21 +202,36 @@ fn commit(state: &mut State, at: Stamp, commit: &Commit, changes: &mut Changes) 
     Ok(Outcome::Done)
 }
 
-fn check_commit(state: &State, commit: &Commit) -> Result<(), Refused> {
-    let deployment = state.modules.get(&commit.module).ok_or(Refused::UnknownModule)?;
-    let task = state.modules.task(&commit.module, commit.task).ok_or(Refused::Fenced)?;
-    let current = deployment.incarnation == commit.incarnation && deployment.paused.is_none();
-    let current = current && deployment.allows(commit.task, task.release);
-    if !current || task.generation != commit.generation || task.member != commit.member {
+/// The deployment and the task, if what was begun is still to be committed: by whoever owns the task, for the incarnation and the
+/// generation (`number`, `generation`) that it began with.
+pub(super) fn check_owner<'a>(
+    state: &'a State,
+    module: &str,
+    incarnation: u64,
+    (number, generation): (u32, u64),
+    (member, epoch): (&str, i32),
+) -> Result<(&'a Deployment, &'a Task), Refused> {
+    let deployment = state.modules.get(module).ok_or(Refused::UnknownModule)?;
+    let task = state.modules.task(module, number).ok_or(Refused::Fenced)?;
+    let current = deployment.incarnation == incarnation && deployment.paused.is_none();
+    let current = current && deployment.allows(number, task.release);
+    if !current || task.generation != generation || task.member != member {
         return Err(Refused::Fenced);
     }
-    if commit.firing.is_some_and(|firing| firing != task.firings) {
-        return Err(Refused::Fenced);
-    }
-    let allowed = state
-        .groups
-        .check_commit(&commit.module, &commit.member, None, commit.epoch);
+    let allowed = state.groups.check_commit(module, member, None, epoch);
     allowed.map_err(Refused::Member)?;
+    Ok((deployment, task))
+}
+
+fn check_commit<'a>(state: &'a State, commit: &Commit) -> Result<(&'a Deployment, &'a Task), Refused> {
+    let owner = (commit.member.as_str(), commit.epoch);
+    let of = (commit.task, commit.generation);
+    let (deployment, task) = check_owner(state, &commit.module, commit.incarnation, of, owner)?;
+    let release = deployment.release(task.release);
+    let fits = release.is_some_and(|release| task.fits(release.state_version));
+    if !fits || task.migration.is_some() || commit.firing.is_some_and(|firing| firing != task.firings) {
+        return Err(Refused::Fenced);
+    }
     for input in &commit.inputs {
         let exists = state
             .topics
@@ -229,7 +255,7 @@ fn check_commit(state: &State, commit: &Commit) -> Result<(), Refused> {
     }
     match commit.outputs.iter().find(|(log, _)| !state.logs.contains_key(log)) {
         Some((log, _)) => Err(Refused::OutputGone(*log)),
-        None => Ok(()),
+        None => Ok((deployment, task)),
     }
 }
 

@@ -1,13 +1,14 @@
 //! Durable changes of modules, as they stand in entries, and what each came to.
 //!
 //! A deployment's `incarnation` is the index of the entry that created, paused, resumed or rewound it last, or replaced what it
-//! reads; a task's `generation` is the index of the entry in which its owner took it or in which it was switched to another release.
+//! reads or the layout of its state; a task's `generation` is the index of the entry in which its owner took it, in which it was
+//! switched to another release or in which its state was migrated.
 //! Both only grow, so that whatever was begun before is recognised and refused.
 use alloc::{string::String, sync::Arc, vec::Vec};
 use bytes::Bytes;
 use tidemill_protocol::{error_code::ErrorCode, ids::Uuid, manifest::Manifest};
 
-use super::{durable::Canary, event_time::EventTimes, run::Due, view::ViewId};
+use super::{durable::Canary, event_time::EventTimes, migration::Step, run::Due, view::ViewId};
 use crate::{
     effect::LogId,
     entry::NewTopic,
@@ -43,6 +44,8 @@ stored! {
         Rewind(Rewind) = 11,
         /// A table comes further.
         Fill(Fill) = 12,
+        /// A chunk of a task's state in another layout.
+        Migrate(Migrate) = 13,
     }
 }
 
@@ -64,6 +67,8 @@ stored! {
         pub manifest: Arc<Manifest>,
         /// SHA-256 of the component.
         pub digest: [u8; 32],
+        /// Layout of the state that the component reads and writes.
+        pub state_version: u32,
         /// Topics that it needs and that were missing when this was proposed.
         pub topics: Vec<NewTopic>,
         /// Who deploys it.
@@ -115,6 +120,37 @@ stored! {
         pub from: Option<u32>,
         /// Why, for `history`.
         pub reason: String,
+        /// Whether to go back to state and offsets as of the migration away from the release's layout.
+        pub restore_state: bool,
+    }
+}
+
+stored! {
+    /// What is done of a migration, in a copy that nobody reads but the migration itself.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Migrate {
+        /// Name of the deployment.
+        pub module: String,
+        /// Only if this is still its incarnation.
+        pub incarnation: u64,
+        /// Task number.
+        pub task: u32,
+        /// Only if this is still the task's generation.
+        pub generation: u64,
+        /// Only if this member may commit for the group.
+        pub member: String,
+        /// The member's epoch.
+        pub epoch: i32,
+        /// The release whose layout the copy gets.
+        pub release: u32,
+        /// Only if so many chunks of it are committed: a chunk that comes twice, or late, is refused.
+        pub expected: u64,
+        /// Rows of the copy, in order: (bucket of the rows, key, value or delete).
+        pub rows: Vec<(String, Bytes, Option<Bytes>)>,
+        /// By how much the copy grows with them, beyond what was copied.
+        pub growth: i64,
+        /// How far it is then.
+        pub step: Step,
     }
 }
 
@@ -296,6 +332,8 @@ pub enum Outcome {
     Done,
     /// The tasks are taken, with this generation.
     Claimed(u64),
+    /// State and offsets are as of this moment again, milliseconds.
+    Restored(i64),
     /// Nothing was changed.
     Refused(Refused),
 }
@@ -329,6 +367,14 @@ pub enum Refused {
     NoCanary,
     /// A canary must read the topics that the running release reads.
     CanaryReads,
+    /// A canary must keep the layout that the running release has: (that, its own).
+    CanaryLayout(u32, u32),
+    /// The release has an older layout than the state: (its own, the state's, whether the state of before is kept).
+    OlderLayout(u32, u32, bool),
+    /// The state of this layout is not kept any more.
+    NotKept(u32),
+    /// There is nothing to restore: the state has no newer layout than the release.
+    NothingToRestore,
 }
 
 /// Kept as JSON, whose form the manifest already has to keep for the management protocol. Its bounds may only ever be widened.

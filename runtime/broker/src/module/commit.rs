@@ -124,14 +124,17 @@ impl Deployed {
         };
         let done = core::mem::take(committing);
         if task.letter.is_some() {
-            if matches!(outcome, Some(Outcome::Done | Outcome::Claimed(_))) {
+            if matches!(
+                outcome,
+                Some(Outcome::Done | Outcome::Claimed(_) | Outcome::Restored(_))
+            ) {
                 task.commit(&done, ctx.now);
             }
             logs::measure(&mut self.measures, done.metrics);
             return self.letter_committed(ctx, tickets, number, outcome);
         }
         match outcome {
-            Some(Outcome::Done | Outcome::Claimed(_)) => {
+            Some(Outcome::Done | Outcome::Claimed(_) | Outcome::Restored(_)) => {
                 let moved = task.sources.iter().zip(&done.positions);
                 let records = moved
                     .map(|(source, position)| position.saturating_sub(source.position))
@@ -160,7 +163,13 @@ impl Deployed {
     }
 
     /// Nothing of the batch was kept: somebody else was first, or an output is gone.
-    fn commit_refused(&mut self, ctx: &mut Context<'_>, tickets: &mut Tickets, number: u32, refused: Refused) {
+    pub(super) fn commit_refused(
+        &mut self,
+        ctx: &mut Context<'_>,
+        tickets: &mut Tickets,
+        number: u32,
+        refused: Refused,
+    ) {
         self.refused += 1;
         let Some(task) = self.tasks.get_mut(&number) else {
             return;

@@ -50,8 +50,6 @@ pub(super) struct Deployed {
     pub(super) name: String,
     pub(super) id: u64,
     pub(super) incarnation: u64,
-    /// Number of its state.
-    pub(super) state: u64,
     /// Number of the release that runs, and its manifest: all releases that run read the same.
     pub(super) current: u32,
     pub(super) manifest: Arc<Manifest>,
@@ -89,7 +87,6 @@ impl Deployed {
             name: durable.name().into(),
             id: durable.id,
             incarnation: 0,
-            state: durable.state,
             current: durable.current,
             manifest: durable.manifest().clone(),
             editions: BTreeMap::new(),
@@ -119,7 +116,6 @@ impl Deployed {
             self.trial = Trial::default();
         }
         self.incarnation = durable.incarnation;
-        self.state = durable.state;
         self.current = durable.current;
         self.manifest = durable.manifest().clone();
         self.rollout = durable.rollout.clone();
@@ -286,6 +282,7 @@ impl Deployed {
         }
         let has_changed = before != (member.epoch, member.assigned.clone());
         self.settle(ctx, tickets);
+        self.roll(ctx);
         // An answer without news is waited for until the next timeout, so that nobody can make this go round at once.
         if has_changed {
             self.poll_members(ctx, tickets);
@@ -431,6 +428,7 @@ impl Deployed {
             watermark: None,
             due: Due::default(),
             firings: 0,
+            state: 0,
             state_bytes: 0,
             is_held: false,
             wake: None,
@@ -547,8 +545,8 @@ impl Deployed {
         if self.waits.is_empty() || !self.is_ready() || !self.is_rolled_out() {
             return;
         }
-        let has_all = |member: &Member| ctx.state.groups.reconciled(&self.name, &member.id) == Some(&member.owned);
-        if !self.members.iter().all(has_all) || self.tasks.values().any(Task::is_starting) {
+        let is_migrating = |task: &Task| matches!(task.phase, Phase::Migrating(_));
+        if !self.has_all(ctx.state) || self.tasks.values().any(is_migrating) {
             return;
         }
         for wait in self.waits.drain(..) {
@@ -562,6 +560,12 @@ impl Deployed {
             );
             ctx.respond_admin(wait, Answer::Done);
         }
+    }
+
+    /// Whether every member has taken what the group has given it, and is to get no more.
+    pub(super) fn has_all(&self, state: &State) -> bool {
+        let has_all = |member: &Member| state.groups.reconciled(&self.name, &member.id) == Some(&member.owned);
+        self.members.iter().all(has_all) && !self.tasks.values().any(Task::is_starting)
     }
 
     pub(super) fn refuse_waits(&mut self, ctx: &mut Context<'_>, code: AdminCode, message: &str) {

@@ -8,6 +8,7 @@ use super::{
     change::Totals,
     event_time::EventTimes,
     marks::Marks,
+    migration::{Kept, Migrated, Migration},
     run::{Due, TaskKey},
     view::View,
     window::Window,
@@ -25,9 +26,10 @@ stored! {
     pub struct Deployment {
         /// Its own number, never used again: index of the entry that created it.
         pub id: u64,
-        /// Index of the entry that created, paused, resumed or rewound it last, or replaced what it reads.
+        /// Index of the entry that created, paused, resumed or rewound it last, or replaced what it reads or the layout of its state.
         pub incarnation: u64,
-        /// Number of its state: index of the entry that began it. State that is forgotten is never gone back to.
+        /// Number of the state of tasks that begin with none: index of the entry that began it. State that is forgotten is never gone
+        /// back to.
         pub state: u64,
         /// Versions that are kept, oldest first. Never empty.
         pub releases: Vec<Release>,
@@ -37,6 +39,8 @@ stored! {
         pub rollout: Option<Rollout>,
         /// Why it is paused, if it is.
         pub paused: Option<String>,
+        /// The last migration, as long as the state of before is kept.
+        pub migrated: Option<Migrated>,
     }
 }
 
@@ -50,6 +54,8 @@ stored! {
         pub manifest: Arc<Manifest>,
         /// SHA-256 of the component.
         pub digest: [u8; 32],
+        /// Layout of the state that it reads and writes: what `migrator.state-version` says, 0 without that.
+        pub state_version: u32,
         /// Time of the deploy, milliseconds.
         pub deployed_at: i64,
         /// Who deployed it.
@@ -163,14 +169,12 @@ impl Deployment {
         one == other
     }
 
-    /// What the host calls one of its tasks.
+    /// The layout that the state has to get before the release that takes over can do so, if it has another.
     #[must_use]
-    pub fn task_key(&self, number: u32) -> TaskKey {
-        TaskKey {
-            module: self.name().into(),
-            deployment: self.state,
-            number,
-        }
+    pub fn changes_layout(&self) -> Option<u32> {
+        let rollout = self.rollout.as_ref().filter(|rollout| rollout.canary.is_none())?;
+        let layout = self.release(rollout.to)?.state_version;
+        (layout != self.running().state_version).then_some(layout)
     }
 
     pub(super) fn save(&self, changes: &mut Changes) {
@@ -182,7 +186,7 @@ stored! {
     /// One task of a deployment: partition `number` of every input.
     #[derive(Clone, Debug, Default, PartialEq)]
     pub struct Task {
-        /// Index of the entry in which its owner took it, or in which it was switched to another release.
+        /// Index of the entry in which its owner took it, in which it was switched to another release, or in which its state was migrated.
         pub generation: u64,
         /// Release that it runs.
         pub release: u32,
@@ -194,6 +198,16 @@ stored! {
         pub window: Window,
         /// Dead letters that were processed again.
         pub redriven: Marks,
+        /// Index of the entry in which it was owned first.
+        pub begun: u64,
+        /// Number of its state; 0 until it is owned.
+        pub state: u64,
+        /// Layout of its state; `None` as long as nothing was written.
+        pub layout: Option<u32>,
+        /// Its state on the way to another layout. Until that is done, the task commits nothing.
+        pub migration: Option<Migration>,
+        /// Its state as of the last migration.
+        pub kept: Option<Kept>,
         /// Bytes of its state, timers included: keys and values, and [`STATE_ROW_BYTES`](super::run::STATE_ROW_BYTES) for each row.
         pub state_bytes: u64,
         /// How far event time has come.
@@ -206,9 +220,10 @@ stored! {
 }
 
 impl Task {
-    /// Forgets what belongs to its state: whoever deletes the rows calls this too.
-    pub fn reset_state(&mut self) {
-        (self.state_bytes, self.event_time, self.due) = Default::default();
+    /// Whether a release with this layout can go on with its state.
+    #[must_use]
+    pub fn fits(&self, layout: u32) -> bool {
+        self.layout.is_none_or(|own| own == layout)
     }
 
     pub(super) fn save(&self, module: &str, number: u32, changes: &mut Changes) {
@@ -241,6 +256,18 @@ impl Durable {
     #[must_use]
     pub fn task(&self, module: &str, number: u32) -> Option<&Task> {
         self.tasks.get(module)?.get(&number)
+    }
+
+    /// What the host calls a task of a deployment that exists.
+    #[must_use]
+    pub fn task_key(&self, deployment: &Deployment, number: u32) -> TaskKey {
+        let module = deployment.name();
+        let own = self.task(module, number).map(|task| task.state);
+        TaskKey {
+            module: module.into(),
+            deployment: own.filter(|own| *own != 0).unwrap_or(deployment.state),
+            number,
+        }
     }
 
     /// Sums over all tasks of a deployment.

@@ -5,7 +5,7 @@ use tidemill_protocol::manifest::{Manifest, Metrics};
 use super::{
     Version,
     durable::Release,
-    run::{Bucket, OutputTopic, Tables},
+    run::{Bucket, Limits, OutputTopic, Tables},
     view::View,
 };
 use crate::{effect::LogId, limits::VIEW_BEHIND_MAX, state::State};
@@ -66,11 +66,30 @@ fn view<'a>(state: &'a State, topic: &str) -> Option<&'a View> {
     state.modules.view(&state.topics, topic)
 }
 
+impl Limits {
+    /// What a manifest bounds.
+    pub(super) fn of(manifest: &Manifest) -> Self {
+        let (batch, limits) = (&manifest.batch, &manifest.limits);
+        Self {
+            records_max: batch.max_records,
+            bytes_max: batch.max_bytes.as_usize(),
+            timeout_ms: batch.timeout.as_millis_u32(),
+            memory_bytes_max: limits.memory.as_usize(),
+            output_bytes_max: limits.output_bytes.as_usize(),
+            state_write_bytes_max: limits.state_write_bytes.as_usize(),
+            state_bytes_max: limits.state_bytes.0,
+            log_lines_per_second: limits.log_lines_per_second,
+        }
+    }
+}
+
 /// One release on this node.
 #[derive(Debug)]
 pub(super) struct Edition {
     pub(super) version: Version,
     pub(super) manifest: Arc<Manifest>,
+    /// Layout of the state that it reads and writes.
+    pub(super) state_version: u32,
     pub(super) load: Load,
     pub(super) grants: Grants,
     /// How far its tables must be before it runs: what was in their topics when this node heard of it. Empty from then on.
@@ -83,6 +102,7 @@ impl Edition {
         Self {
             version: release.version(),
             manifest: release.manifest.clone(),
+            state_version: release.state_version,
             load: Load::Loading,
             grants: Grants::of(&release.manifest, state),
             unbuilt: unbuilt(&release.manifest, state),

@@ -30,9 +30,12 @@ mod fill;
 mod logs;
 pub mod marks;
 mod member;
+mod migrating;
+pub mod migration;
 mod ordered;
 mod policy;
 mod redrive;
+pub mod rehearsal;
 mod releases;
 mod rewind;
 mod rollout;
@@ -50,6 +53,7 @@ mod work;
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},
+    format,
     string::String,
 };
 use bytes::Bytes;
@@ -57,6 +61,7 @@ use tidemill_protocol::{
     admin::{Answer, ModuleStatus},
     api::Response,
     ids::Uuid,
+    manifest::Moment,
 };
 
 use self::{
@@ -73,6 +78,7 @@ use crate::{
     stored::Stored,
 };
 
+pub use admin::Asked;
 pub(crate) use apply::apply;
 pub use change::{Change, Outcome};
 pub use durable::{Canary, Deployment, Durable, Release, Rollout, Task};
@@ -167,6 +173,11 @@ impl Modules {
                     deployed.switched(ctx, tickets, (task, token), Some(outcome))
                 });
             }
+            Waiter::Chunk { module, task, token } => {
+                self.with(&module, |deployed, tickets| {
+                    deployed.chunk_committed(ctx, tickets, (task, token), Some(outcome))
+                });
+            }
             Waiter::Rollout { module } => {
                 self.with(&module, |deployed, _| deployed.is_deciding = false);
                 self.follow(ctx, &module);
@@ -193,6 +204,11 @@ impl Modules {
             Waiter::Switch { module, task, token } => {
                 self.with(&module, |deployed, tickets| {
                     deployed.switched(ctx, tickets, (task, token), None)
+                });
+            }
+            Waiter::Chunk { module, task, token } => {
+                self.with(&module, |deployed, tickets| {
+                    deployed.chunk_committed(ctx, tickets, (task, token), None)
                 });
             }
             // Decided again when the next task is looked at.
@@ -327,6 +343,12 @@ impl Modules {
         }
         self.follow(ctx, module);
         self.keep_components(ctx);
+        if let Outcome::Restored(at) = outcome {
+            let moment = Moment(at);
+            let message = format!("state and offsets are as of the migration at {moment}: outputs since then repeat");
+            let stage = "restored".into();
+            ctx.respond_admin(from, Answer::Progress { stage, message });
+        }
         if !wait {
             return ctx.respond_admin(from, Answer::Done);
         }

@@ -325,7 +325,7 @@ fn exhausted(attempts: u32, reason: &str) -> String {
     format!("failed {attempts} times (retry.max-attempts): {}", cut(reason))
 }
 
-fn cut(text: &str) -> String {
+pub(super) fn cut(text: &str) -> String {
     match text.char_indices().nth(REASON_CHARS_MAX) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_string(),

@@ -353,7 +353,7 @@ impl Deployed {
         outcome: Option<Outcome>,
     ) {
         let result = match outcome {
-            Some(Outcome::Done | Outcome::Claimed(_)) => Ok(()),
+            Some(Outcome::Done | Outcome::Claimed(_) | Outcome::Restored(_)) => Ok(()),
             Some(Outcome::Refused(Refused::TooManyGaps)) => {
                 Err("too many letters were left out before it: redrive them without --where".into())
             }

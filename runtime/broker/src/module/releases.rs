@@ -8,6 +8,8 @@
 //!                          └───────────────── rollback ◄─────────────┘   (a rollout to what ran before)
 //! ```
 //!
+//! A release with another layout of the state takes over all tasks at once, when the state of each has it: see [`migration`].
+//!
 //! Guaranteed: each of these is one entry, so that after a crash each task runs one release that the deployment allows, from the
 //! offsets and over the state that its last commit left. A release that is not allowed any more cannot commit: a batch that is with
 //! it is refused whole and done again by the release that took over.
@@ -18,6 +20,7 @@ use super::{
     change::{Deploy, Outcome, Promote, Refused, Rollback, Settle, Switch},
     deploy_rules,
     durable::{Deployment, Release, Rollout},
+    migration,
 };
 use crate::{
     effect::Changes,
@@ -41,6 +44,10 @@ pub(super) fn deploy(state: &mut State, at: Stamp, deploy: &Deploy, changes: &mu
     if is_trial && known.is_some_and(reads_other) {
         return Err(Refused::CanaryReads);
     }
+    let layout = known.map(|known| known.running().state_version);
+    if let Some(layout) = layout.filter(|layout| is_trial && *layout != deploy.state_version) {
+        return Err(Refused::CanaryLayout(layout, deploy.state_version));
+    }
     deploy_rules::check(state, deploy)?;
     for new in &deploy.topics {
         if state.topics.get(&new.name).is_none() {
@@ -50,6 +57,7 @@ pub(super) fn deploy(state: &mut State, at: Stamp, deploy: &Deploy, changes: &mu
                 .map_err(|code| Refused::Topic(new.name.clone(), code))?;
         }
     }
+    let must_wait = must_wait(state, name, deploy.state_version);
     let Some(known) = state.modules.deployments.get_mut(name) else {
         let deployment = Deployment {
             id: at.index,
@@ -59,6 +67,7 @@ pub(super) fn deploy(state: &mut State, at: Stamp, deploy: &Deploy, changes: &mu
             current: 1,
             rollout: None,
             paused: None,
+            migrated: None,
         };
         deployment.save(changes);
         state.modules.deployments.insert(name.into(), deployment);
@@ -74,9 +83,9 @@ pub(super) fn deploy(state: &mut State, at: Stamp, deploy: &Deploy, changes: &mu
     if !again {
         known.releases.push(release(deploy, number, at, None));
     }
-    aim_at(known, number, deploy.canary.is_some(), at);
+    aim_at(known, number, (deploy.canary.is_some(), must_wait), at);
     if let Some(rollout) = &mut known.rollout {
-        rollout.canary.clone_from(&deploy.canary);
+        rollout.canary = deploy.canary.clone().filter(|_| is_trial);
     }
     forget_oldest(state, name);
     finish(state, name, changes)
@@ -87,6 +96,7 @@ fn release(deploy: &Deploy, number: u32, at: Stamp, activated_at: Option<i64>) -
         number,
         manifest: deploy.manifest.clone(),
         digest: deploy.digest,
+        state_version: deploy.state_version,
         deployed_at: at.time,
         by: deploy.by.clone(),
         activated_at,
@@ -94,10 +104,17 @@ fn release(deploy: &Deploy, number: u32, at: Stamp, activated_at: Option<i64>) -
     }
 }
 
-/// Makes a release the one that is to run: at once while nothing runs, else by a rollout.
-fn aim_at(deployment: &mut Deployment, number: u32, is_trial: bool, at: Stamp) {
-    if deployment.paused.take().is_some() {
+/// Makes a release the one that is to run: at once while nothing runs, unless the state has to be migrated from a release that could
+/// go on if that fails (`must_wait`); else by a rollout.
+fn aim_at(deployment: &mut Deployment, number: u32, (is_trial, must_wait): (bool, bool), at: Stamp) {
+    // Tasks that wait for their state to be migrated have to be told that they need not.
+    let goes_elsewhere = deployment.rollout.as_ref().is_some_and(|rollout| rollout.to != number);
+    let is_held = goes_elsewhere && deployment.changes_layout().is_some();
+    let was_paused = deployment.paused.take().is_some();
+    if is_held || was_paused {
         deployment.incarnation = at.index;
+    }
+    if was_paused && !must_wait {
         deployment.rollout = None;
         activate(deployment, number, at);
     } else if number != deployment.current || deployment.rollout.is_some() {
@@ -111,6 +128,19 @@ fn aim_at(deployment: &mut Deployment, number: u32, is_trial: bool, at: Stamp) {
             since,
         });
     }
+}
+
+/// Whether the state has to be migrated to this layout from that of the release that runs.
+fn must_wait(state: &State, module: &str, layout: u32) -> bool {
+    let running = state.modules.get(module).map(|known| known.running().state_version);
+    let running_fits = running.is_some_and(|running| all_fit(state, module, running));
+    running_fits && !all_fit(state, module, layout)
+}
+
+/// Whether every task's state has this layout.
+fn all_fit(state: &State, module: &str, layout: u32) -> bool {
+    let mut tasks = state.modules.tasks.get(module).into_iter().flatten();
+    tasks.all(|(_, task)| task.fits(layout))
 }
 
 fn activate(deployment: &mut Deployment, number: u32, at: Stamp) {
@@ -143,6 +173,7 @@ fn forget_oldest(state: &mut State, module: &str) {
 /// Another release begins with no failures; then the deployment is saved.
 fn finish(state: &mut State, module: &str, changes: &mut Changes) -> Applied {
     forget_failures(state, module, changes);
+    migration::forget_unused(state, module, changes);
     find(state, module)?.save(changes);
     Ok(Outcome::Done)
 }
@@ -160,6 +191,9 @@ pub(super) fn switch(state: &mut State, at: Stamp, switch: &Switch, changes: &mu
     };
     task.generation = at.index;
     task.release = switch.release;
+    if task.migration.as_ref().is_some_and(|own| own.release != switch.release) {
+        task.drop_copy(switch.task, changes);
+    }
     task.window.chunks.clear();
     task.save(&switch.module, switch.task, changes);
     Ok(Outcome::Claimed(at.index))
@@ -172,14 +206,20 @@ pub(super) fn settle(state: &mut State, at: Stamp, settle: &Settle, changes: &mu
     if !is_current || !deployment.rollout.as_ref().is_some_and(is_done) {
         return Err(Refused::Fenced);
     }
-    if !deployment.reads_the_same(settle.release) {
+    let is_migrated = deployment.changes_layout().is_some();
+    if is_migrated || !deployment.reads_the_same(settle.release) {
         deployment.incarnation = at.index;
     }
+    if is_migrated {
+        migration::adopt_all(state, at, &settle.module, settle.release, changes);
+    }
+    let deployment = find(state, &settle.module)?;
     deployment.rollout = None;
     if deployment.current != settle.release {
         activate(deployment, settle.release, at);
     }
-    deployment.save(changes);
+    migration::forget_unused(state, &settle.module, changes);
+    find(state, &settle.module)?.save(changes);
     Ok(Outcome::Done)
 }
 
@@ -198,9 +238,19 @@ pub(super) fn rollback(state: &mut State, at: Stamp, rollback: &Rollback, change
             deployment.releases.iter().rev().find(older)
         }
     };
-    let number = target
-        .ok_or_else(|| Refused::UnknownRelease(rollback.to.clone()))?
-        .number;
+    let target = target.ok_or_else(|| Refused::UnknownRelease(rollback.to.clone()))?;
+    let (number, layout) = (target.number, target.state_version);
+    let mut outcome = Outcome::Done;
+    match (all_fit(state, &rollback.module, layout), rollback.restore_state) {
+        (true, true) => return Err(Refused::NothingToRestore),
+        (false, true) => {
+            let since = migration::restore(state, at, &rollback.module, number, changes)?;
+            outcome = Outcome::Restored(since);
+        }
+        (_, false) => refuse_older(state, &rollback.module, layout)?,
+    }
+    let must_wait = must_wait(state, &rollback.module, layout);
+    let deployment = find(state, &rollback.module)?;
     let left = taking_over.filter(|to| *to != number);
     if let Some(left) = deployment
         .releases
@@ -209,8 +259,29 @@ pub(super) fn rollback(state: &mut State, at: Stamp, rollback: &Rollback, change
     {
         left.returned = Some(rollback.reason.clone());
     }
-    aim_at(deployment, number, false, at);
-    finish(state, &rollback.module, changes)
+    if rollback.restore_state {
+        // What runs was made for the state that is forgotten: the release does not wait for it.
+        deployment.paused = None;
+        deployment.rollout = None;
+        deployment.incarnation = at.index;
+        activate(deployment, number, at);
+    } else {
+        aim_at(deployment, number, (false, must_wait), at);
+    }
+    finish(state, &rollback.module, changes)?;
+    Ok(outcome)
+}
+
+/// Nobody migrates state to a layout older than its own, but what was before a migration may be kept.
+fn refuse_older(state: &State, module: &str, layout: u32) -> Result<(), Refused> {
+    let tasks = state.modules.tasks.get(module).into_iter().flatten();
+    let newest = tasks.filter_map(|(_, task)| task.layout).max();
+    let Some(newest) = newest.filter(|newest| layout < *newest) else {
+        return Ok(());
+    };
+    let migrated = state.modules.get(module).and_then(|known| known.migrated.as_ref());
+    let is_kept = migrated.is_some_and(|migrated| migrated.from == layout);
+    Err(Refused::OlderLayout(layout, newest, is_kept))
 }
 
 pub(super) fn promote(state: &mut State, at: Stamp, promote: &Promote, changes: &mut Changes) -> Applied {

@@ -13,12 +13,11 @@ use super::{
     apply::{Applied, committed, find, forget_failures},
     change::{Change, Outcome, Refused, Rewind},
     deployed::Deployed,
-    state_key,
     tickets::{ReadFor, Tickets, Waiter},
 };
 use crate::{
     context::{self, Context, Reading},
-    effect::{Changes, Found, RequestId, Table},
+    effect::{Changes, Found, RequestId},
     entry::{Command, Stamp},
     state::State,
 };
@@ -120,15 +119,13 @@ pub(super) fn apply(state: &mut State, at: Stamp, rewind: &Rewind, changes: &mut
     }
     deployment.incarnation = at.index;
     if rewind.reset_state {
-        changes
-            .cleared
-            .push((Table::ModuleState, state_key::deployment_prefix(deployment.state)));
         deployment.state = at.index;
+        deployment.migrated = None;
     }
     deployment.save(changes);
     if rewind.reset_state {
         for (number, task) in state.modules.tasks.get_mut(&rewind.module).into_iter().flatten() {
-            task.reset_state();
+            task.reset_state(*number, at.index, changes);
             task.save(&rewind.module, *number, changes);
         }
     }

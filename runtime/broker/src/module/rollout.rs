@@ -1,7 +1,7 @@
 //! A release taking over on this node: loaded beside the one that runs, then task by task between two batches.
 //!
 //! The one that runs goes on until the host has the other ready. A task that is switched waits for one entry, no longer; if the new
-//! release reads other topics, all tasks begin anew together. What cannot be loaded, and a canary that does badly, is taken back.
+//! release reads other topics, or its state has another layout ([`super::migrating`]), all tasks begin anew together. What cannot be loaded, and a canary that does badly, is taken back.
 use alloc::{format, string::String, vec::Vec};
 use tidemill_protocol::admin::{Answer, ErrorCode as AdminCode};
 
@@ -71,7 +71,7 @@ impl Deployed {
             .as_ref()
             .is_none_or(|canary| canary.tasks.contains(&task));
         let is_ready = self.editions.get(&rollout.to).is_some_and(Edition::is_ready);
-        if is_for_it && is_ready && !self.begins_anew() {
+        if is_for_it && is_ready && !self.begins_anew() && self.changes_layout().is_none() {
             rollout.to
         } else {
             self.current
@@ -104,14 +104,16 @@ impl Deployed {
     /// Goes on with a rollout: switches the tasks that are between two batches, and ends it when none is left.
     pub(super) fn roll(&mut self, ctx: &mut Context<'_>) {
         let idle = |task: &Task| matches!(task.phase, Phase::Idle(_) | Phase::Waiting(_));
-        let due: Vec<u32> = self
+        let idle: Vec<u32> = self
             .tasks
             .iter()
-            .filter(|(number, task)| idle(task) && task.release != self.aim(**number))
+            .filter(|(_, task)| idle(task))
             .map(|(number, _)| *number)
             .collect();
-        for number in due {
-            self.switch(ctx, number);
+        for number in idle {
+            if !self.switch(ctx, number) {
+                self.migrate(ctx, number);
+            }
         }
         let Some(rollout) = self.rollout.clone() else { return };
         let to = rollout.to;
@@ -123,7 +125,11 @@ impl Deployed {
         let current = self.editions.get(&self.current).map(|edition| &edition.load);
         let nothing_runs = matches!(current, None | Some(Load::Failed(_)));
         let is_waiting = current == Some(&Load::Loading);
-        if nothing_runs || self.begins_anew() || (!is_waiting && self.tasks.values().all(is_left)) {
+        let is_due = match self.changes_layout() {
+            Some(to) => self.is_migrated(ctx.state, to),
+            None => self.begins_anew() || (!is_waiting && self.tasks.values().all(is_left)),
+        };
+        if nothing_runs || is_due {
             let (module, incarnation) = (self.name.clone(), self.incarnation);
             self.decide(
                 ctx,
@@ -221,6 +227,7 @@ impl Deployed {
                 to: None,
                 from,
                 reason,
+                restore_state: false,
             }),
         );
     }

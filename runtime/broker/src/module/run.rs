@@ -17,7 +17,8 @@ use crate::stored;
 pub struct TaskKey {
     /// Deployment name.
     pub module: String,
-    /// The deployment's own number: a module deleted and deployed again is another one, and never sees the state of the first.
+    /// Number of its state: a module deleted and deployed again has another one, and never sees the state of the first. A migration works
+    /// on a copy with a number of its own.
     pub deployment: u64,
     /// Partition number.
     pub number: u32,
@@ -116,7 +117,13 @@ pub enum Kind {
     Records,
     /// `timer-handler.on-timers` with at most so many timers that are due: in order of time, those of event time first.
     Timers(u32),
-    /// `migrator.migrate` over the task's state. What was written and how far it is come back in [`Processed::migrated`].
+    /// Nothing in the guest: the rows of the task's state after this one ([`state_key::in_task`](super::state_key::in_task)) are given back,
+    /// to be written to a copy. How far they go comes back in [`Processed::migrated`].
+    Copy {
+        /// The last row that the copy has; empty at the beginning.
+        after: Bytes,
+    },
+    /// `migrator.migrate` over the task's state, which is a copy. What was written and how far it is come back in [`Processed::migrated`].
     Migrate {
         /// The layout that the state has.
         from_version: u32,
@@ -131,9 +138,9 @@ pub enum Kind {
 /// How far a migration is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Migrated {
-    /// All of the state has the new layout.
+    /// All of the state is copied, or has the new layout.
     Done,
-    /// Call again with this cursor when what was written so far is committed.
+    /// Call again with this row or cursor when what was written so far is committed.
     More(Bytes),
 }
 
@@ -289,7 +296,7 @@ pub struct Processed {
     pub event_times: Vec<(String, u32, i64)>,
     /// When timers are due after this, if the run changed any.
     pub due: Option<Due>,
-    /// Of [`Kind::Migrate`].
+    /// Of [`Kind::Copy`] and [`Kind::Migrate`].
     pub migrated: Option<Migrated>,
     /// Of [`Kind::Rehearse`]: what `migrator.state-version` says, if the component has it.
     pub state_version: Option<u32>,
@@ -461,6 +468,9 @@ pub trait StateReader: Send + Sync {
     fn scan(&self, scan: StateScan<'_>) -> Vec<(Bytes, Bytes)>;
     /// Value of a record's key in a table, as of some entry since the run began.
     fn look_up(&self, view: ViewId, key: &[u8]) -> Option<Bytes>;
+    /// At most so many rows of all buckets, in order, after one: see [`state_key::rest`](super::state_key::rest). A row is named by
+    /// [`state_key::in_task`](super::state_key::in_task).
+    fn rows(&self, task: &TaskKey, after: &[u8], rows_max: usize) -> Vec<(Bytes, Bytes)>;
 }
 
 /// Which entries [`StateReader::scan`] gives.

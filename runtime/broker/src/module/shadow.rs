@@ -96,12 +96,20 @@ impl Deployed {
         if let Some(why) = other.held_by(ctx.state) {
             return refuse(ctx, &why);
         }
+
+        if running.state_version != other.state_version {
+            let (own, others) = (running.state_version, other.state_version);
+            let message =
+                format!("the state has layout {own}, the version reads layout {others}: it cannot be compared");
+            return refuse(ctx, &message);
+        }
         let as_number = |edition: &Edition, number| Edition {
             version: Version {
                 number,
                 ..edition.version.clone()
             },
             manifest: edition.manifest.clone(),
+            state_version: edition.state_version,
             load: Load::Loading,
             grants: edition.grants.clone(),
             unbuilt: Vec::new(),

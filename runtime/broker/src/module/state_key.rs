@@ -38,10 +38,38 @@ pub fn decode<'a>(task: &TaskKey, bucket: &str, row: &'a [u8]) -> Option<&'a [u8
     row.strip_prefix(bucket_prefix(task, bucket, 0).as_slice())
 }
 
-/// What the keys of all rows of a deployment begin with.
+/// What the keys of all rows of a task begin with.
 #[must_use]
-pub fn deployment_prefix(deployment: u64) -> Bytes {
-    Bytes::copy_from_slice(&deployment.to_be_bytes())
+pub fn task_prefix(task: &TaskKey) -> Bytes {
+    let mut prefix = task.deployment.to_be_bytes().to_vec();
+    prefix.extend_from_slice(&task.number.to_be_bytes());
+    prefix.into()
+}
+
+/// All rows of a task after this one (`after` is what [`in_task`] gives; empty: from the first), as a range `[start, end)` of the table.
+#[must_use]
+pub fn rest(task: &TaskKey, after: &[u8]) -> (Bytes, Bytes) {
+    let prefix = task_prefix(task);
+    let mut start = prefix.to_vec();
+    start.extend_from_slice(after);
+    if !after.is_empty() {
+        start.push(0);
+    }
+    (start.into(), successor(prefix.to_vec()).into())
+}
+
+/// What of a row's key follows the task.
+#[must_use]
+pub fn in_task<'a>(task: &TaskKey, row: &'a [u8]) -> Option<&'a [u8]> {
+    row.strip_prefix(&*task_prefix(task))
+}
+
+/// Bucket and key of what [`in_task`] gives.
+#[must_use]
+pub fn split(in_task: &[u8]) -> Option<(&str, &[u8])> {
+    let (length, rest) = in_task.split_first()?;
+    let (bucket, key) = rest.split_at_checked(usize::from(*length))?;
+    Some((core::str::from_utf8(bucket).ok()?, key))
 }
 
 fn bucket_prefix(task: &TaskKey, bucket: &str, more: usize) -> Vec<u8> {
@@ -91,7 +119,30 @@ mod tests {
             encode(&task(256, 0), "a", b""),
         ];
         assert!(rows.is_sorted());
-        assert!(rows[..6].iter().all(|row| row.starts_with(&deployment_prefix(1))));
+        assert!(rows[..5].iter().all(|row| row.starts_with(&task_prefix(&task(1, 0)))));
+    }
+
+    #[test]
+    fn the_rest_of_a_task_begins_behind_a_row() {
+        let own = task(1, 7);
+        let rows = [
+            encode(&own, "a", b""),
+            encode(&own, "a", b"\0"),
+            encode(&own, "bb", b"k"),
+        ];
+        let others = [encode(&task(1, 6), "z", b"k"), encode(&task(1, 8), "a", b"")];
+        let within = |after: &[u8]| {
+            let (start, end) = rest(&own, after);
+            let is_within = move |row: &&Bytes| start <= **row && **row < end;
+            assert!(!others.iter().any(|row| is_within(&row)));
+            rows.iter().filter(is_within).count()
+        };
+        assert_eq!(within(b""), 3);
+        for (place, row) in rows.iter().enumerate() {
+            assert_eq!(within(in_task(&own, row).unwrap()), 2 - place);
+        }
+        assert_eq!(split(in_task(&own, &rows[2]).unwrap()), Some(("bb", &b"k"[..])));
+        assert_eq!((split(b""), split(b"\x02a")), (None, None));
     }
 
     #[test]

@@ -125,6 +125,7 @@ pub(super) fn history(durable: &Deployment) -> Vec<VersionStatus> {
             number: release.number,
             version: release.manifest.module.version.clone(),
             digest: admin::Digest(release.digest),
+            state_version: release.state_version,
             state,
             deployed_at: release.deployed_at,
             by: release.by.clone(),

@@ -7,7 +7,8 @@
 //!                                           │                    ▼  │                    │
 //!                                           ├───────────────── Waiting (backoff)         │
 //!                                           ├─────────────────────────────────────────────┘
-//!                                           └──► Switching (to another release) ──► Idle
+//!                                           ├──► Switching (to another release) ──► Idle
+//!                                           └──► Migrating (a chunk of its state) ──► Idle
 //! ```
 //!
 //! One batch is in flight at a time. Whatever happens to it, the positions move only with a commit.
@@ -83,6 +84,8 @@ pub(super) enum Phase {
     Waiting(i64),
     /// Going on with this release is proposed.
     Switching(u32),
+    /// A chunk of its state's migration for this release is with the host, or on its way to the log.
+    Migrating(u32),
     /// Held while two versions are compared by what it has processed.
     Shadowing,
 }
@@ -137,6 +140,8 @@ pub(super) struct Task {
     pub(super) due: Due,
     /// Times that timers have fired.
     pub(super) firings: u64,
+    /// Number of its state.
+    pub(super) state: u64,
     /// Bytes of state.
     pub(super) state_bytes: u64,
     /// Whether it is idle because a table is not as far as it must be.
@@ -148,6 +153,7 @@ pub(super) struct Task {
 impl Task {
     /// Begins where the durable task is.
     pub(super) fn take_over(&mut self, kept: &durable::Task, now: i64) {
+        self.state = kept.state;
         self.watermark = kept.event_time.watermark;
         self.due = kept.due;
         self.firings = kept.firings;
@@ -307,6 +313,7 @@ impl Task {
             Phase::Reading(_) => admin::Phase::Reading,
             Phase::Running | Phase::Shadowing => admin::Phase::Running,
             Phase::Committing(_) => admin::Phase::Committing,
+            Phase::Migrating(_) => admin::Phase::Migrating,
             Phase::Waiting(_) => admin::Phase::Waiting,
         }
     }

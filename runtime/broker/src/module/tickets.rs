@@ -43,6 +43,15 @@ pub enum Waiter {
         /// The task's token.
         token: u64,
     },
+    /// A chunk of a task's migration.
+    Chunk {
+        /// The deployment.
+        module: String,
+        /// The task's number.
+        task: u32,
+        /// The task's token.
+        token: u64,
+    },
     /// Something that decides about a rollout.
     Rollout {
         /// The deployment.

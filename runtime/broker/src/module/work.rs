@@ -36,6 +36,7 @@ impl Deployed {
         if !self.tasks.get(&number).is_some_and(is_idle)
             || self.switch(ctx, number)
             || self.hold_for_tables(ctx, number)
+            || self.migrate(ctx, number)
             || self.run_letter(ctx, number)
             || self.hold_for_shadow(ctx, tickets, number)
         {
@@ -214,7 +215,6 @@ impl Deployed {
     pub(super) fn run_of(&self, ctx: &Context<'_>, number: u32, edition: &Edition, inputs: Vec<Input>) -> Option<Run> {
         let task = self.tasks.get(&number)?;
         let (manifest, grants) = (&edition.manifest, &edition.grants);
-        let (batch, limits) = (&manifest.batch, &manifest.limits);
         let event_time = || EventTime {
             watermark: task.watermark_at(ctx.state, task.seen(), ctx.now),
             latest: task.sources.iter().filter_map(|source| source.seen.latest).max(),
@@ -222,7 +222,7 @@ impl Deployed {
         Some(Run {
             task: TaskKey {
                 module: self.name.clone(),
-                deployment: self.state,
+                deployment: task.state,
                 number,
             },
             version: edition.version.clone(),
@@ -240,16 +240,7 @@ impl Deployed {
             config: grants.config.clone(),
             tables: grants.tables.clone(),
             metrics: grants.metrics.clone(),
-            limits: Limits {
-                records_max: batch.max_records,
-                bytes_max: batch.max_bytes.as_usize(),
-                timeout_ms: batch.timeout.as_millis_u32(),
-                memory_bytes_max: limits.memory.as_usize(),
-                output_bytes_max: limits.output_bytes.as_usize(),
-                state_write_bytes_max: limits.state_write_bytes.as_usize(),
-                state_bytes_max: limits.state_bytes.0,
-                log_lines_per_second: limits.log_lines_per_second,
-            },
+            limits: Limits::of(manifest),
         })
     }
 
@@ -270,8 +261,10 @@ impl Deployed {
         else {
             return;
         };
-        if !matches!(task.phase, Phase::Running) {
-            return;
+        match task.phase {
+            Phase::Running => {}
+            Phase::Migrating(release) => return self.chunk_processed(ctx, number, release, processed),
+            _ => return,
         }
         let Some(edition) = self.editions.get(&task.release) else {
             return self.begin_anew(ctx, tickets, number);

@@ -24,7 +24,7 @@ use tidemill_broker::{
 };
 use tidemill_protocol::batch::{Builder, RecordHeader, batches};
 
-use crate::{tables, timers, world::Store};
+use crate::{migrating, tables, timers, world::Store};
 
 /// One record as the guest gets it.
 #[derive(Clone, Debug)]
@@ -72,6 +72,9 @@ pub fn deliver(run: &Run) -> (Vec<Given>, Vec<(String, u32, i64)>) {
 pub fn process(store: &Store, run: &Run, first: Option<usize>) -> Processed {
     if let Kind::Timers(most) = run.kind {
         return timers::fire(store, run, most);
+    }
+    if let Some(processed) = migrating::chunk(store, run) {
+        return processed;
     }
     let (mut given, mut next) = deliver(run);
     let delivered = delivered(run, &given);
@@ -226,7 +229,8 @@ fn acknowledge(store: &Store, run: &Run, given: &[Given], next: Vec<(String, u32
         .sum();
     let batch = |((topic, partition), builder): (_, Builder)| (topic, partition, builder.finish());
     processed.outputs = outputs.into_iter().map(batch).collect();
-    let row = |(key, count): (String, i64)| ("seen".into(), Bytes::from(key), Some(Bytes::from(count.to_string())));
+    let layout = migrating::layout(run);
+    let row = |(key, count): (String, i64)| ("seen".into(), Bytes::from(key), Some(migrating::value(layout, count)));
     processed.state = counts.into_iter().map(row).collect();
     timers.save(processed);
     if run.event_time.is_some() {
@@ -284,7 +288,7 @@ pub fn count(store: &Store, run: &Run, key: &str) -> i64 {
     let row = store
         .rows
         .get(&(Table::ModuleState, state_key::encode(&run.task, "seen", key.as_bytes())));
-    row.map_or(0, |count| std::str::from_utf8(count).unwrap().parse().unwrap())
+    row.map_or(0, |row| migrating::count(migrating::layout(run), row))
 }
 
 fn delivered(run: &Run, given: &[Given]) -> Vec<(String, u32, i64, i64, u32)> {

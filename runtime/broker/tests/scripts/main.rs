@@ -7,6 +7,7 @@
 
 mod groups;
 mod guest;
+mod migrating;
 mod modules;
 mod modules_fold;
 mod records;

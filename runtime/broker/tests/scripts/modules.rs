@@ -1,10 +1,11 @@
 //! Commands of modules, and how the answers of the management protocol print.
 //!
 //! `deploy NAME in=A,B [out=C] [dlq=D] [members=N] [start=S] [version=V] [late=MS] [idle=MS] [ttl=MS] [wait=1] [canary=TASKS [failures=N] [lag=N] [after=MS]]
-//!   [shadow=BATCHES] [more=JSON]`: JSON is more of the manifest's top level
+//!   [shadow=BATCHES] [layout=N] [more=JSON]`: JSON is more of the manifest's top level, N as in `migrating.rs`
 //! `loaded NAME [version=V] [error=TEXT]`: the host answers each `load` of that module, or of that version
 //! `rewind NAME [to=START] [reset=1]`, `redrive NAME [code=C] [dry=1]`
-//! `rollback NAME [to=V] [wait=1]`, `promote NAME [wait=1]`, `history NAME`; `components`: how many must be kept
+//! `rollback NAME [to=V] [restore=1] [wait=1]`, `promote NAME [wait=1]`, `history NAME`; `components`: how many must be kept; `rows`: how many there
+//!   are of the state of all modules
 //! `process [COUNT] [first=N] [as=trap|timeout|retry]`: the guest of `guest.rs` runs what was asked for, COUNT times (default: until
 //!   nothing is asked for), or fails in this way whatever it is given
 //! `lose`: the host never answers the oldest run
@@ -16,7 +17,7 @@ use goldenscript::Command;
 use tidemill_broker::{
     effect::{LogRead, Table},
     module::{
-        Version,
+        Asked, Version,
         run::{Kind, Verdict},
         state_key,
     },
@@ -28,7 +29,7 @@ use tidemill_protocol::{
     manifest::Manifest,
 };
 
-use crate::{Output, guest, records::place, timers, world::World};
+use crate::{Output, guest, migrating, records::place, timers, world::World};
 
 type Done = Result<(), Box<dyn Error>>;
 
@@ -41,6 +42,7 @@ pub fn run(world: &mut World, command: &Command) -> Option<Output> {
         "status" | "list" | "logs" | "pause" | "resume" | "delete-module" | "rollback" | "promote" | "history"
         | "rewind" | "redrive" => call,
         "components" => components,
+        "rows" => rows,
         "state" => state,
         "dead-letters" => dead_letters,
         _ => return None,
@@ -140,6 +142,9 @@ fn show_version(version: &VersionStatus) -> String {
         "{} {} {:?} by {}",
         version.number, version.version, version.state, version.by
     );
+    if version.state_version != 0 {
+        write!(line, " layout {}", version.state_version).unwrap();
+    }
     if let Some(reason) = &version.returned {
         write!(line, " returned: {reason}").unwrap();
     }
@@ -152,6 +157,14 @@ fn show_version(version: &VersionStatus) -> String {
 fn components(world: &mut World, command: &Command) -> Done {
     command.consume_args().reject_next()?;
     world.print(&format!("{} components are kept", world.kept.len()));
+    Ok(())
+}
+
+fn rows(world: &mut World, command: &Command) -> Done {
+    command.consume_args().reject_next()?;
+    let rows = world.store.rows.keys();
+    let rows = rows.filter(|(table, _)| *table == Table::ModuleState).count();
+    world.print(&format!("{rows} rows of state"));
     Ok(())
 }
 
@@ -187,6 +200,7 @@ fn deploy(world: &mut World, command: &Command) -> Done {
     let tasks = args.take_key("canary").map(str::parse).transpose()?;
     let failures_max = u32::try_from(number(args.take_key("failures"))?)?;
     let (lag_max, promote_after_ms) = (number(args.take_key("lag"))?, number(args.take_key("after"))?);
+    let layout = u8::try_from(number(args.take_key("layout"))?)?;
     let canary = tasks.map(|tasks| Canary {
         tasks,
         failures_max,
@@ -205,23 +219,28 @@ fn deploy(world: &mut World, command: &Command) -> Done {
     let manifest: Manifest = serde_json::from_str(&json)?;
     let mut digest = [0; 32];
     digest[..version.len()].copy_from_slice(version.as_bytes());
+    digest[31] = layout;
     let digest = Digest(digest);
+    let ask = |call| Asked {
+        call,
+        state_version: layout.into(),
+    };
     if let Some(batches) = shadow {
-        world.admin(Call::ModuleShadow {
+        world.admin(ask(Call::ModuleShadow {
             manifest: manifest.into(),
             component_bytes: 8,
             digest,
             batches,
-        });
+        }));
         return Ok(());
     }
-    world.admin(Call::ModuleDeploy {
+    world.admin(ask(Call::ModuleDeploy {
         manifest: manifest.into(),
         component_bytes: 8,
         digest,
         wait,
         canary,
-    });
+    }));
     Ok(())
 }
 
@@ -265,6 +284,7 @@ fn process_next(world: &mut World, first: Option<usize>, fails: Option<&str>) ->
             .into_iter()
             .map(|timer| format!("fires {}", timer.2))
             .collect(),
+        Kind::Copy { .. } | Kind::Migrate { .. } => migrating::show(&world.store, &run).into_iter().collect(),
         _ => guest::deliver(&run).0.into_iter().map(|record| record.value).collect(),
     };
     let processed = match fails {
@@ -319,6 +339,7 @@ fn call(world: &mut World, command: &Command) -> Done {
         "rollback" => Call::ModuleRollback {
             module,
             to: args.take_key("to").map(str::to_owned),
+            restore_state: args.take_key("restore").is_some(),
             wait: args.take_key("wait").is_some(),
         },
         "promote" => Call::ModulePromote {
@@ -358,7 +379,7 @@ fn state(world: &mut World, command: &Command) -> Done {
         world.print(&format!("no such module, {rows} rows of state"));
         return Ok(());
     };
-    let task = deployment.task_key(number);
+    let task = world.broker.state().modules.task_key(deployment, number);
     let rows = world
         .store
         .rows

@@ -3,16 +3,17 @@
 //! A random script of records of all kinds, failing runs, held back, refused and lost proposals, restarts, pauses, upgrades, canaries
 //! and rollbacks runs against the world of the golden scripts; then everything is let go, and what is in the logs and in the state is compared with what
 //! is in the input. A failing script is printed, to be kept under `testscripts/modules/`.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use proptest::prelude::*;
 use tidemill_broker::{
     effect::{LogRead, Table},
-    module::timer_row,
+    module::{run::TaskKey, state_key, timer_row},
 };
 use tidemill_protocol::batch::batches;
 
-use crate::{Script, world::World};
+use crate::{Script, migrating, world::World};
 
 const PARTITIONS: i32 = 2;
 
@@ -72,7 +73,11 @@ fn step() -> impl Strategy<Value = Step> {
 
 fn deploy(members: usize, version: usize) -> String {
     let retry = r#""retry":{"initial":"1ms","max":"10ms","max-attempts":1000},"batch":{"max-records":5}"#;
-    format!("deploy m in=in out=out dlq=dlq late=0 idle=100 members={members} version={version} more='{retry}'")
+    // One in four migrates the state.
+    let layout = version / 2 % 4 / 3 + version / 8 % 2;
+    format!(
+        "deploy m in=in out=out dlq=dlq late=0 idle=100 members={members} version={version} layout={layout} more='{retry}'"
+    )
 }
 
 /// The steps as commands of a script; what cannot be done at the moment is left out.
@@ -113,11 +118,6 @@ fn command(world: &World, step: &Step, count: &mut usize) -> Option<String> {
         Step::Rollback => "rollback m".into(),
         Step::CannotLoad => "loaded m error=no".into(),
     })
-}
-
-/// deployment, task, length of the bucket, bucket
-fn is_of_timer(row: &[u8]) -> bool {
-    row[8 + 4 + 1..].starts_with(timer_row::ROWS.as_bytes())
 }
 
 struct Tester {
@@ -165,15 +165,63 @@ impl Tester {
         (0..PARTITIONS).map(lag).sum()
     }
 
+    /// Rows of the state that tasks have now: task, bucket, key, value.
+    fn rows(&self) -> Vec<(u32, String, Vec<u8>, Bytes)> {
+        let world = &self.script.0;
+        let modules = &world.broker.state().modules;
+        let deployment = modules.get("m").unwrap();
+        let mut rows = Vec::new();
+        for number in 0..PARTITIONS.unsigned_abs() {
+            let task = modules.task_key(deployment, number);
+            for ((table, row), value) in &world.store.rows {
+                let own = state_key::in_task(&task, row).filter(|_| *table == Table::ModuleState);
+                if let Some((bucket, key)) = own.and_then(state_key::split) {
+                    rows.push((number, bucket.into(), key.to_vec(), value.clone()));
+                }
+            }
+        }
+        rows
+    }
+
+    /// Nothing is left of a state that nobody can ask for.
+    fn check_rows(&self) {
+        let state = self.script.0.broker.state();
+        let deployment = state.modules.get("m").unwrap();
+        let mut known = BTreeSet::new();
+        for number in 0..PARTITIONS.unsigned_abs() {
+            let own = state.modules.task_key(deployment, number);
+            let task = state.modules.task("m", number).unwrap();
+            let copy = task.migration.as_ref().map(|migration| migration.copy);
+            let kept = task.kept.as_ref().and_then(|kept| kept.state);
+            let others = copy.into_iter().chain(kept);
+            let others = others.map(|deployment| TaskKey {
+                deployment,
+                ..own.clone()
+            });
+            known.extend(others.map(|key| state_key::task_prefix(&key)));
+            known.insert(state_key::task_prefix(&own));
+        }
+        for (table, row) in self.script.0.store.rows.keys() {
+            assert!(
+                *table != Table::ModuleState || known.contains(&row[..12]),
+                "{row:?} is nobody's"
+            );
+        }
+    }
+
     /// Lets everything go on until all input is processed. A restart first: lost runs are answered by nobody.
     fn finish(&mut self) {
         for line in ["release", "restart", "resume m", "loaded m"] {
             self.exec(line);
         }
         for _ in 0..300 {
-            let timers = self.script.0.store.rows.keys();
-            let mut timers = timers.filter(|(table, row)| *table == Table::ModuleState && is_of_timer(row));
-            if self.lag() == 0 && timers.next().is_none() {
+            let has_timers = self.rows().iter().any(|(_, bucket, ..)| bucket == timer_row::ROWS);
+            let deployment = self.script.0.broker.state().modules.get("m").unwrap();
+            let rolls_out = deployment
+                .rollout
+                .as_ref()
+                .is_some_and(|rollout| rollout.canary.is_none());
+            if self.lag() == 0 && !has_timers && !rolls_out {
                 return;
             }
             self.exec("loaded m");
@@ -192,14 +240,14 @@ impl Tester {
             "a rollout ends: {rollout:?}"
         );
         let mut counts: BTreeMap<String, String> = BTreeMap::new();
-        for ((table, row), value) in &self.script.0.store.rows {
-            if *table == Table::ModuleState {
-                // deployment, task, length of the bucket, bucket
-                let key = String::from_utf8(row[8 + 4 + 1 + "seen".len()..].to_vec()).unwrap();
-                let double = counts.insert(key, String::from_utf8(value.to_vec()).unwrap());
-                assert_eq!(double, None, "a record is counted by one task");
-            }
+        for (_, bucket, key, value) in self.rows() {
+            assert_eq!(bucket, "seen");
+            let layout = deployment.running().state_version;
+            let count = migrating::count(layout, &value).to_string();
+            let double = counts.insert(String::from_utf8(key).unwrap(), count);
+            assert_eq!(double, None, "a record is counted by one task");
         }
+        self.check_rows();
         let mut outputs = 0;
         for partition in 0..PARTITIONS {
             let (input, output) = (self.values("in", partition), self.values("out", partition));

@@ -14,7 +14,7 @@ use tidemill_protocol::{
     manifest::Clock,
 };
 
-use crate::{guest, world::Store};
+use crate::{guest, migrating, world::Store};
 
 /// All timers of a task: clock, time and key.
 pub struct Timers {
@@ -128,7 +128,7 @@ pub fn fire(store: &Store, run: &Run, most: u32) -> Processed {
         let key = timer.2;
         output.append(timer.1, None, Some(key.as_bytes()), Vec::<RecordHeader<'_>>::new());
         let count = guest::count(store, run, &key) + 1;
-        let count = Some(Bytes::from(count.to_string()));
+        let count = Some(migrating::value(migrating::layout(run), count));
         processed.state.push(("seen".into(), Bytes::from(key), count));
         processed.output_records += 1;
     }

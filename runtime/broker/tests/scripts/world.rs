@@ -20,7 +20,7 @@ use tidemill_broker::{
         Append, Changes, Effect, Found, LogId, LogRead, ProposalId, ReadError, ReadId, RequestId, RetentionQuery, Row,
         Table,
     },
-    module::{Version, run::Run, view::Rows},
+    module::{Asked, Version, run::Run, view::Rows},
 };
 use tidemill_protocol::{
     admin,
@@ -135,10 +135,10 @@ impl World {
     }
 
     /// Sends a management call.
-    pub fn admin(&mut self, call: admin::Call) {
+    pub fn admin(&mut self, asked: impl Into<Asked>) {
         self.requests += 1;
         self.broker
-            .handle_admin(self.now, RequestId(self.requests), "User:ANONYMOUS".into(), call);
+            .handle_admin(self.now, RequestId(self.requests), "User:ANONYMOUS".into(), asked);
         self.settle();
     }
 

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use tidemill_broker::module::{
     Version,
     run::{Input, Kind, Limits, OutputTopic, Run, StateReader, StateScan, TaskKey},
+    view::ViewId,
 };
 use tidemill_host::digest;
 use tidemill_protocol::{batch::Builder, records::Records};
@@ -110,6 +111,10 @@ impl StateReader for NoState {
     }
 
     fn scan(&self, _: StateScan<'_>) -> Vec<(Bytes, Bytes)> {
+        Vec::new()
+    }
+
+    fn rows(&self, _: &TaskKey, _: &[u8], _: usize) -> Vec<(Bytes, Bytes)> {
         Vec::new()
     }
 

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use tidemill_broker::module::{
     Version,
     run::{Input, Kind, Limits, OutputTopic, Processed, Run, StateReader, StateScan, TaskKey},
+    state_key,
     view::ViewId,
 };
 use tidemill_protocol::{
@@ -116,6 +117,18 @@ impl StateReader for Rows {
     fn look_up(&self, view: ViewId, key: &[u8]) -> Option<Bytes> {
         let rows = self.0.lock().unwrap();
         rows.get(&Self::of_view(view, key)).cloned()
+    }
+
+    fn rows(&self, task: &TaskKey, after: &[u8], rows_max: usize) -> Vec<(Bytes, Bytes)> {
+        let (start, end) = state_key::rest(task, after);
+        let mut rows = BTreeMap::new();
+        for ((of, bucket, key), value) in &*self.0.lock().unwrap() {
+            let row = state_key::encode(of, bucket, key);
+            if start <= row && row < end {
+                rows.insert(row.slice(state_key::task_prefix(task).len()..), value.clone());
+            }
+        }
+        rows.into_iter().take(rows_max).collect()
     }
 }
 

@@ -25,7 +25,7 @@ use tidemill_broker::{
     context::ConnectionId,
     effect::{Effect, ProposalId, RequestId},
     module::{
-        Change,
+        Asked, Change, rehearsal,
         run::{Bucket, LogLine, Run, StateReader, TaskKey, Usage},
         view::Rows,
     },
@@ -162,12 +162,16 @@ impl<'a> Driver<'a> {
             topics.entry(topic.clone()).or_insert(setup.partitions);
         }
         driver.create_topics(&topics)?;
-        driver.admin(Call::ModuleDeploy {
-            manifest: Box::new(setup.manifest.clone()),
-            component_bytes: 0,
-            digest: Digest(stage.digest),
-            wait: false,
-            canary: None,
+        let state_version = driver.rehearse(&setup.manifest)?;
+        driver.admin(Asked {
+            call: Call::ModuleDeploy {
+                manifest: Box::new(setup.manifest.clone()),
+                component_bytes: 0,
+                digest: Digest(stage.digest),
+                wait: false,
+                canary: None,
+            },
+            state_version,
         });
         driver.rest()?;
         Ok(driver)
@@ -242,7 +246,11 @@ impl<'a> Driver<'a> {
         while !records.is_empty() {
             let mut bytes = 0;
             let fits = |record: &&Record| {
-                bytes += [&record.key, &record.value].into_iter().flatten().map(Bytes::len).sum::<usize>();
+                bytes += [&record.key, &record.value]
+                    .into_iter()
+                    .flatten()
+                    .map(Bytes::len)
+                    .sum::<usize>();
                 bytes <= APPENDED_BYTES
             };
             let count = records.iter().take_while(fits).count().max(1);
@@ -297,7 +305,10 @@ impl<'a> Driver<'a> {
         let Some(deployment) = deployment else {
             return Vec::new();
         };
-        let tasks: Vec<TaskKey> = (0..self.tasks()).map(|number| deployment.task_key(number)).collect();
+        let modules = &self.broker.state().modules;
+        let tasks: Vec<TaskKey> = (0..self.tasks())
+            .map(|number| modules.task_key(deployment, number))
+            .collect();
         self.stage.store.state_of(&tasks, deployment.manifest())
     }
 
@@ -306,7 +317,8 @@ impl<'a> Driver<'a> {
         if let Some(deployment) = self.broker.state().modules.get(&self.name) {
             let buckets = Bucket::granted(deployment.manifest());
             if let Some(bucket) = buckets.iter().find(|granted| granted.name == bucket) {
-                self.stage.store.put_state(&deployment.task_key(task), bucket, entries);
+                let task = self.broker.state().modules.task_key(deployment, task);
+                self.stage.store.put_state(&task, bucket, entries);
             }
         }
     }
@@ -372,10 +384,16 @@ impl<'a> Driver<'a> {
         self.perform_all();
     }
 
-    fn admin(&mut self, call: Call) {
+    /// Whether the component starts, as the daemon tries it before a deploy; the layout of its state.
+    fn rehearse(&self, manifest: &Manifest) -> Result<u32, String> {
+        let run = rehearsal::run(manifest, self.stage.digest, u32::MAX, self.now);
+        rehearsal::outcome(&self.stage.sandbox.run(run, &Arc::default()))
+    }
+
+    fn admin(&mut self, asked: Asked) {
         self.requests += 1;
         self.broker
-            .handle_admin(self.now, RequestId(self.requests), "User:ANONYMOUS".into(), call);
+            .handle_admin(self.now, RequestId(self.requests), "User:ANONYMOUS".into(), asked);
         self.perform_all();
     }
 

@@ -239,6 +239,18 @@ impl StateReader for Store {
     fn look_up(&self, view: ViewId, key: &[u8]) -> Option<Bytes> {
         self.lock().rows.get(&(Table::ViewRow, view.row(key))).cloned()
     }
+
+    fn rows(&self, task: &TaskKey, after: &[u8], rows_max: usize) -> Vec<(Bytes, Bytes)> {
+        let (start, end) = state_key::rest(task, after);
+        let tables = self.lock();
+        let rows = tables
+            .rows
+            .range((Table::ModuleState, start)..(Table::ModuleState, end));
+        let of_task = |((_, row), value): (&(Table, Bytes), &Bytes)| {
+            Some((row.slice_ref(state_key::in_task(task, row)?), value.clone()))
+        };
+        rows.filter_map(of_task).take(rows_max).collect()
+    }
 }
 
 /// The records of a batch that the host made.

@@ -32,6 +32,14 @@ pub(crate) enum Event {
         call: Call,
         reply: mpsc::Sender<Answer>,
     },
+    /// The component of a deploy, or of a shadow, was tried: the layout of its state, or why it does not start.
+    Rehearsed {
+        connection: ConnectionId,
+        principal: Arc<str>,
+        call: Call,
+        reply: mpsc::Sender<Answer>,
+        outcome: Result<u32, String>,
+    },
     /// A stream is closed.
     Closed(ConnectionId),
     /// An entry is durable, or never will be.

@@ -8,19 +8,25 @@ use std::{
 };
 
 use tidemill_broker::module::{
-    Version,
-    run::{Run, StateReader},
+    Version, rehearsal,
+    run::{Processed, Run, StateReader},
 };
 use tidemill_host::{Lanes, Revoke, RevokeReason, Sandbox};
+use tidemill_protocol::manifest::Manifest;
 
 use super::{compiler::Compiler, event::Event, readers::Readers};
+use crate::clock;
 
 /// Lanes, and what they need to be started.
 pub(super) struct Modules {
     shared: Arc<Shared>,
     events: Sender<Event>,
     loader: Readers,
+    rehearsals: u32,
 }
+
+/// Numbers of versions that are rehearsed: no release is ever among them.
+const REHEARSALS: u32 = 1 << 31;
 
 struct Shared {
     compiler: Arc<Compiler>,
@@ -48,6 +54,7 @@ impl Modules {
             shared,
             events,
             loader: Readers::start("loader", 1)?,
+            rehearsals: 0,
         })
     }
 
@@ -61,6 +68,31 @@ impl Modules {
                 Box::new(move |processed| drop(events.send(Event::Processed(Box::new(processed))))),
             );
         }
+    }
+
+    /// Tries whether a component that was staged starts, before it is deployed. What comes of it goes to `then`, on whatever thread.
+    pub(super) fn rehearse(
+        &mut self,
+        manifest: &Manifest,
+        digest: [u8; 32],
+        then: impl FnOnce(Result<u32, String>) + Send + 'static,
+    ) {
+        self.rehearsals = self.rehearsals.wrapping_add(1);
+        let run = rehearsal::run(manifest, digest, REHEARSALS | self.rehearsals, clock::wall_ms());
+        let (shared, version) = (Arc::clone(&self.shared), run.version.clone());
+        self.loader.run(move || match shared.load(&version) {
+            Err(error) => then(Err(error)),
+            Ok(()) => {
+                let Some(lanes) = shared.lanes.get() else { return };
+                let sandbox = Arc::clone(lanes.sandbox());
+                let done = Box::new(move |processed: Processed| {
+                    // Whoever runs the same code loads it anew.
+                    sandbox.forget(&version);
+                    then(rehearsal::outcome(&processed));
+                });
+                lanes.submit(run, done);
+            }
+        });
     }
 
     /// Makes a version ready; whether it worked is an event.

@@ -38,7 +38,7 @@ pub(super) fn find(broker: &Broker, query: &mut StateQuery) -> Result<(TaskKey, 
         .into_iter()
         .find(|bucket| bucket.name == query.bucket);
     let bucket = bucket.expect("it is among the manifest's");
-    Ok((deployment.task_key(query.task), bucket))
+    Ok((broker.state().modules.task_key(deployment, query.task), bucket))
 }
 
 /// Reads the page.

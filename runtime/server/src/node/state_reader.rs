@@ -67,4 +67,18 @@ impl StateReader for ModuleState {
         let row = self.storage.get_row(Table::ViewRow, &view.row(key));
         row.unwrap_or_else(|error| self.failed(&error))
     }
+
+    fn rows(&self, task: &TaskKey, after: &[u8], rows_max: usize) -> Vec<(Bytes, Bytes)> {
+        let (start, end) = state_key::rest(task, after);
+        let scan = Scan {
+            table: Table::ModuleState,
+            start: &start,
+            end: Some(&end),
+            reverse: false,
+            rows_max,
+        };
+        let rows = self.storage.scan_rows(scan).unwrap_or_else(|error| self.failed(&error));
+        let of_task = |(row, value): (Bytes, Bytes)| Some((row.slice_ref(state_key::in_task(task, &row)?), value));
+        rows.into_iter().filter_map(of_task).collect()
+    }
 }

@@ -22,10 +22,10 @@ use tidemill_broker::{
     Broker, Command,
     context::{ConnectionId, Refusal},
     effect::{Effect, LogRead, ProposalId, ReadId, RequestId},
-    module::{run::Processed, view::Rows},
+    module::{Asked, run::Processed, view::Rows},
 };
 use tidemill_protocol::{
-    admin::{Answer, Call, StateQuery},
+    admin::{Answer, Call, ErrorCode, StateQuery},
     api::Response,
 };
 use tidemill_storage::{CommitError, Storage};
@@ -139,6 +139,18 @@ impl Turn {
                 call,
                 reply,
             }) => self.admin(now, connection, principal, call, reply),
+            Some(Event::Rehearsed {
+                connection,
+                principal,
+                call,
+                reply,
+                outcome,
+            }) => match outcome {
+                // Whoever asked is gone.
+                _ if reply.is_closed() => {}
+                Ok(state_version) => self.ask(now, connection, principal, Asked { call, state_version }, reply),
+                Err(why) => drop(reply.try_send(Answer::error(ErrorCode::InvalidComponent, why))),
+            },
             Some(Event::Closed(connection)) => self.closed(now, connection),
             Some(Event::Committed(committed)) => self.committed(now, *committed)?,
             Some(Event::Read(id, answer)) => {
@@ -194,9 +206,34 @@ impl Turn {
         if let Call::ModuleState(query) = call {
             return self.module_state(query, reply);
         }
+        if let Call::ModuleDeploy { manifest, digest, .. } | Call::ModuleShadow { manifest, digest, .. } = &call {
+            let (manifest, digest, events) = (manifest.clone(), digest.0, self.events.clone());
+            let then = move |outcome| {
+                let rehearsed = Event::Rehearsed {
+                    connection,
+                    principal,
+                    call,
+                    reply,
+                    outcome,
+                };
+                drop(events.send(rehearsed));
+            };
+            return self.modules.rehearse(&manifest, digest, then);
+        }
+        self.ask(now, connection, principal, call.into(), reply);
+    }
+
+    fn ask(
+        &mut self,
+        now: i64,
+        connection: ConnectionId,
+        principal: Arc<str>,
+        asked: Asked,
+        reply: mpsc::Sender<Answer>,
+    ) {
         let id = self.request_id();
         self.open.admin.insert(id, (connection, reply));
-        self.broker.handle_admin(now, id, principal, call);
+        self.broker.handle_admin(now, id, principal, asked);
     }
 
     /// A page of a module's state, as of now, read beside the loop.

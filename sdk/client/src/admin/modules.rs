@@ -138,10 +138,23 @@ impl Admin {
         Ok(versions)
     }
 
-    /// Lets a kept version run, by its label or number; by default the one before. Offsets and state are kept.
-    pub async fn rollback_module(&self, module: &str, to: Option<String>, wait: bool) -> Result<Answers> {
-        let module = module.to_owned();
-        self.ask(&Call::ModuleRollback { module, to, wait }, Bytes::new()).await
+    /// Lets a kept version run, by its label or number; by default the one before. Offsets and state are kept, which needs the same
+    /// layout of the state; with `restore_state` both are as of the migration away from the version's layout, and outputs since then
+    /// repeat.
+    pub async fn rollback_module(
+        &self,
+        module: &str,
+        to: Option<String>,
+        restore_state: bool,
+        wait: bool,
+    ) -> Result<Answers> {
+        let call = Call::ModuleRollback {
+            module: module.to_owned(),
+            to,
+            restore_state,
+            wait,
+        };
+        self.ask(&call, Bytes::new()).await
     }
 
     /// Lets a canary take over everywhere.

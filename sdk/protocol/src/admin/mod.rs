@@ -21,7 +21,7 @@
 //! {"call":"module-status","module":"sessions"}              module, done
 //! {"call":"module-logs","module":"sessions","follow":true,"tail":100}    log ...
 //! {"call":"module-history","module":"sessions"}             version ... done
-//! {"call":"module-rollback","module":"sessions","to":"1.3.0","wait":true}    progress ... done
+//! {"call":"module-rollback","module":"sessions","to":"1.3.0","restore_state":false,"wait":true}    progress ... done
 //! {"call":"module-promote","module":"sessions","wait":true}
 //! {"call":"module-rewind","module":"sessions","to":"2013-01-31T12:00:00Z","reset_state":true}
 //! {"call":"module-redrive","module":"sessions","code":"no-user","dry_run":true}    progress ... done
@@ -95,13 +95,16 @@ pub enum Call {
         /// Name of the deployment.
         module: String,
     },
-    /// Run a version that is kept. Offsets and state are kept.
+    /// Run a version that is kept. Offsets and state are kept, which needs the same layout of the state.
     ModuleRollback {
         /// Name of the deployment.
         module: String,
         /// Its label or number; by default what ran before, or what still runs beside a version that is taking over.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         to: Option<String>,
+        /// Go back to state and offsets as of the migration away from the version's layout: outputs since then repeat.
+        #[serde(default)]
+        restore_state: bool,
         /// As for a deploy.
         #[serde(default)]
         wait: bool,
@@ -186,7 +189,8 @@ pub enum Call {
 pub enum Answer {
     /// Something was reached on the way.
     Progress {
-        /// Stable word: received, compiled, changed, committed, loaded, switched, running, letter, failed, redriven, different, compared.
+        /// Stable word: received, compiled, changed, committed, loaded, migrated, switched, restored, running, letter, failed, redriven,
+        /// different, compared.
         stage: String,
         /// For a person.
         message: String,

@@ -152,6 +152,9 @@ pub struct VersionStatus {
     pub version: String,
     /// SHA-256 of the component.
     pub digest: Digest,
+    /// Layout of the state that it reads and writes.
+    #[serde(default)]
+    pub state_version: u32,
     /// What it is to the deployment now.
     pub state: VersionState,
     /// When it was deployed, milliseconds since the epoch.
@@ -262,6 +265,8 @@ pub enum Phase {
     Committing,
     /// Waiting before the next attempt.
     Waiting,
+    /// Its state is rewritten for another version.
+    Migrating,
 }
 
 /// A task's position in one input topic.

@@ -57,6 +57,7 @@ fn ready() -> (Log, Commit) {
     log.module(Change::Deploy(Deploy {
         manifest,
         digest: [0; 32],
+        state_version: 0,
         topics: vec![],
         by: "a".into(),
         canary: None,

@@ -25,7 +25,7 @@ impl History {
             return print(serde_json::to_string(&versions)?);
         }
         let mut rows = table([
-            "number", "version", "state", "deployed", "by", "digest", "changes", "note",
+            "number", "version", "state", "layout", "deployed", "by", "digest", "changes", "note",
         ]);
         for version in versions.iter().rev() {
             let digest = version.digest.to_string();
@@ -33,6 +33,7 @@ impl History {
                 version.number.to_string(),
                 version.version.clone(),
                 state(version.state).to_owned(),
+                version.state_version.to_string(),
                 Moment(version.deployed_at).to_string(),
                 version.by.clone(),
                 digest[..12].to_owned(),

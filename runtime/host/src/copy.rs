@@ -1,0 +1,41 @@
+//! A task's rows as they are, a chunk at a time: what a migration begins with.
+use bytes::Bytes;
+use tidemill_broker::module::{
+    run::{Migrated, Processed, Verdict},
+    state_key,
+};
+
+use crate::{call::Call, limits, overlay::Row};
+
+impl Call {
+    /// The rows after `after`, as writes, and how far they go.
+    pub(crate) fn copy(self, after: &Bytes) -> Processed {
+        let (mut rows, mut bytes, mut last) = (Vec::new(), 0, after.clone());
+        let migrated = loop {
+            let page = self.reader.rows(&self.run.task, &last, limits::COPY_ROWS_READ);
+            let is_end = page.len() < limits::COPY_ROWS_READ;
+            for (row, value) in page {
+                bytes += row.len() + value.len();
+                rows.extend(written(&row, value));
+                last = row;
+            }
+            if is_end {
+                break Migrated::Done;
+            }
+            if limits::COPY_BYTES <= bytes {
+                break Migrated::More(last);
+            }
+        };
+        Processed {
+            state: rows,
+            migrated: Some(migrated),
+            ..self.outcome(Verdict::Ack, 0)
+        }
+    }
+}
+
+/// `None` for a key that no host wrote.
+fn written(row: &Bytes, value: Bytes) -> Option<Row> {
+    let (bucket, key) = state_key::split(row)?;
+    Some((bucket.to_owned(), row.slice_ref(key), Some(value)))
+}
