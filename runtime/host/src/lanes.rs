@@ -193,20 +193,24 @@ impl Shared {
     fn work(&self) {
         while let Some((module, job)) = self.next() {
             let before = clock::processor_time();
-            let answer = self.run(job);
-            let took = clock::processor_time().saturating_sub(before);
-            let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-            self.lock().jobs.ended(&module, took_us);
-            answer.give(took_us);
+            self.run(job, || {
+                let took = clock::processor_time().saturating_sub(before);
+                let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+                self.lock().jobs.ended(&module, took_us);
+                took_us
+            });
         }
     }
 
-    fn run(&self, Job { work, cancel }: Job) -> Answer {
-        match work {
+    /// Does a job, has it charged, and hands on what came of it.
+    fn run(&self, Job { work, cancel }: Job, charge: impl FnOnce() -> u64) {
+        let (told, done) = match work {
             Work::Run(run, done) => {
                 let (task, generation) = (run.task.clone(), run.generation);
                 let processed = catch_unwind(AssertUnwindSafe(|| self.sandbox.run(*run, &cancel)));
-                Answer::Run(processed.unwrap_or_else(|_| broken(task, generation)), done)
+                let mut processed = processed.unwrap_or_else(|_| broken(task, generation));
+                processed.usage.cpu_us = charge();
+                return done(processed);
             }
             Work::Revoke(revoke) => {
                 let Revoke {
@@ -215,16 +219,13 @@ impl Shared {
                     reason,
                     done,
                 } = revoke;
-                let told = catch_unwind(AssertUnwindSafe(|| {
-                    self.sandbox.revoke(&version, task, reason, &cancel)
-                }));
-                Answer::Told(told.unwrap_or_default(), done)
+                let revoke = || self.sandbox.revoke(&version, task, reason, &cancel);
+                (catch_unwind(AssertUnwindSafe(revoke)), done)
             }
-            Work::Close(done) => {
-                let told = catch_unwind(AssertUnwindSafe(|| self.sandbox.close(&cancel)));
-                Answer::Told(told.unwrap_or_default(), done)
-            }
-        }
+            Work::Close(done) => (catch_unwind(AssertUnwindSafe(|| self.sandbox.close(&cancel))), done),
+        };
+        charge();
+        done(told.unwrap_or_default());
     }
 
     fn next(&self) -> Option<(String, Job)> {
@@ -249,24 +250,6 @@ impl Shared {
             queue.idle += 1;
             queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
             queue.idle -= 1;
-        }
-    }
-}
-
-/// What came of a job, and whom to tell.
-enum Answer {
-    Run(Processed, Done),
-    Told(Vec<Processed>, Told),
-}
-
-impl Answer {
-    fn give(self, cpu_us: u64) {
-        match self {
-            Self::Run(mut processed, done) => {
-                processed.usage.cpu_us = cpu_us;
-                done(processed);
-            }
-            Self::Told(told, done) => done(told),
         }
     }
 }
