@@ -80,8 +80,8 @@ fn spinning(lanes: &Lanes, mut run: Run) -> Run {
         if SPIN / 2 < took {
             return run;
         }
-        let more = (SPIN.as_secs_f64() / took.as_secs_f64().max(1e-3)).clamp(1.1, 20.0);
-        millions = (millions as f64 * more) as u64;
+        let wanted = u128::from(millions) * SPIN.as_millis() / took.as_millis().max(1);
+        millions = u64::try_from(wanted).unwrap().clamp(millions + 1, millions * 20);
     }
 }
 

@@ -36,16 +36,19 @@ pub(crate) fn verdict(error: &wasmtime::Error, refusal: Option<Refusal>, call: &
 
 /// A verdict on a guest that returned nonsense.
 pub(crate) fn failed(kind: Failure, what: String, call: &Call) -> Verdict {
-    let suspect = call.suspect();
-    let message = match &suspect {
-        Some(at) => format!("record {}-{}@{}: {what}", at.topic, at.partition, at.offset),
-        None => what,
-    };
     Verdict::Failed {
         kind,
-        message,
-        suspect,
+        message: blamed(what, call),
+        suspect: call.suspect(),
         delivered: call.delivery.delivered(),
+    }
+}
+
+/// A message with the record that is to blame, where it is known.
+pub(crate) fn blamed(what: String, call: &Call) -> String {
+    match call.suspect() {
+        Some(at) => format!("record {}-{}@{}: {what}", at.topic, at.partition, at.offset),
+        None => what,
     }
 }
 

@@ -193,16 +193,18 @@ impl Shared {
     fn work(&self) {
         while let Some((module, job)) = self.next() {
             let before = clock::processor_time();
-            let answer = self.run(job);
-            let took = clock::processor_time().saturating_sub(before);
-            let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-            self.lock().jobs.ended(&module, took_us);
-            answer.give(took_us);
+            self.run(job, || {
+                let took = clock::processor_time().saturating_sub(before);
+                let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+                self.lock().jobs.ended(&module, took_us);
+                took_us
+            });
         }
     }
 
-    fn run(&self, Job { work, cancel }: Job) -> Answer {
-        match work {
+    /// Does a job, has it charged, and hands on what came of it.
+    fn run(&self, Job { work, cancel }: Job, charge: impl FnOnce() -> u64) {
+        let (told, done) = match work {
             Work::Run(run, done) => {
                 let (task, generation) = (run.task.clone(), run.generation);
                 let rehearsed = (run.kind == Kind::Rehearse).then(|| run.version.clone());
@@ -211,8 +213,9 @@ impl Shared {
                     // Under its number it never runs again.
                     self.lock().flags.remove(&version);
                 }
-                let processed = processed.unwrap_or_else(|_| broken(task, generation));
-                Answer::Run(Box::new(processed), done)
+                let mut processed = processed.unwrap_or_else(|_| broken(task, generation));
+                processed.usage.cpu_us = charge();
+                return done(processed);
             }
             Work::Revoke(revoke) => {
                 let Revoke {
@@ -221,16 +224,13 @@ impl Shared {
                     reason,
                     done,
                 } = revoke;
-                let told = catch_unwind(AssertUnwindSafe(|| {
-                    self.sandbox.revoke(&version, task, reason, &cancel)
-                }));
-                Answer::Told(told.unwrap_or_default(), done)
+                let revoke = || self.sandbox.revoke(&version, task, reason, &cancel);
+                (catch_unwind(AssertUnwindSafe(revoke)), done)
             }
-            Work::Close(done) => {
-                let told = catch_unwind(AssertUnwindSafe(|| self.sandbox.close(&cancel)));
-                Answer::Told(told.unwrap_or_default(), done)
-            }
-        }
+            Work::Close(done) => (catch_unwind(AssertUnwindSafe(|| self.sandbox.close(&cancel))), done),
+        };
+        charge();
+        done(told.unwrap_or_default());
     }
 
     fn next(&self) -> Option<(String, Job)> {
@@ -255,24 +255,6 @@ impl Shared {
             queue.idle += 1;
             queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
             queue.idle -= 1;
-        }
-    }
-}
-
-/// What came of a job, and whom to tell.
-enum Answer {
-    Run(Box<Processed>, Done),
-    Told(Vec<Processed>, Told),
-}
-
-impl Answer {
-    fn give(self, cpu_us: u64) {
-        match self {
-            Self::Run(mut processed, done) => {
-                processed.usage.cpu_us = cpu_us;
-                done(*processed);
-            }
-            Self::Told(told, done) => done(told),
         }
     }
 }

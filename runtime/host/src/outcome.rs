@@ -97,7 +97,7 @@ impl Call {
                     self,
                 ),
             },
-            ProcessError::Fatal(reason) => Verdict::Fatal(self.explained(reason)),
+            ProcessError::Fatal(reason) => Verdict::Fatal(fault::blamed(self.explained(reason), self)),
         }
     }
 

@@ -18,7 +18,7 @@ pub use crate::bindings::tidemill::processor::types::{Header, Source};
 /// Bytes copied into the guest at once. A batch is at most the manifest's `batch.max-bytes`, a mebibyte by default.
 const PAGE_BYTES: u32 = 4 << 20;
 
-/// Index of the record that the iterator gave last, for the panic hook.
+/// Index of the record that the iterator gave last, to be blamed for what goes wrong; of none before the first and after the last.
 static CURRENT: AtomicU32 = AtomicU32::new(u32::MAX);
 
 #[cfg_attr(not(target_arch = "wasm32"), allow(dead_code))]
@@ -162,7 +162,10 @@ impl<'b> Iterator for Records<'b> {
     type Item = Record<'b>;
 
     fn next(&mut self) -> Option<Record<'b>> {
-        let page = self.batch.pages().get(self.page)?;
+        let Some(page) = self.batch.pages().get(self.page) else {
+            CURRENT.store(u32::MAX, Ordering::Relaxed);
+            return None;
+        };
         let row = self.row;
         self.row += 1;
         if self.row == page.starts.len() {

@@ -12,6 +12,9 @@ pub fn run(
 ) -> Result<generated::Ack, generated::ProcessError> {
     hook::install();
     let answer = process(&crate::batch::Batch::borrowed(batch));
+    if answer.is_err() {
+        hook::blame();
+    }
     answer.map(Into::into).map_err(Into::into)
 }
 
@@ -52,13 +55,18 @@ mod hook {
 
     use crate::{batch, bindings::tidemill::processor::context, log};
 
+    /// Tells the host which record is being read.
+    pub(super) fn blame() {
+        if let Some(index) = batch::current() {
+            context::mark(index);
+        }
+    }
+
     pub(super) fn install() {
         static ONCE: Once = Once::new();
         ONCE.call_once(|| {
             std::panic::set_hook(Box::new(|panic| {
-                if let Some(index) = batch::current() {
-                    context::mark(index);
-                }
+                blame();
                 log::critical(&panic.to_string());
             }));
         });

@@ -97,6 +97,27 @@ fn a_panic_names_its_record_and_its_frames() {
 }
 
 #[test]
+fn a_panic_after_the_last_record_blames_none() {
+    let actors = Fixture::new("bad_actors");
+    let Verdict::Failed { suspect, message, .. } = actors.run(act(&actors, "panic-at-end")).verdict else {
+        panic!("it does not fail")
+    };
+    assert!(
+        suspect.is_none() && message.contains("no record is to blame"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_reason_to_stop_names_the_record() {
+    let actors = Fixture::new("bad_actors");
+    let Verdict::Fatal(why) = actors.run(act(&actors, "undeclared-topic")).verdict else {
+        panic!("it does not stop")
+    };
+    assert!(why.starts_with("record wild-3@41: "), "{why}");
+}
+
+#[test]
 fn a_flood_of_logs_is_cut_and_the_batch_succeeds() {
     let actors = Fixture::new("bad_actors");
     let mut run = act(&actors, "log-flood");
