@@ -242,7 +242,11 @@ impl<'a> Driver<'a> {
         while !records.is_empty() {
             let mut bytes = 0;
             let fits = |record: &&Record| {
-                bytes += [&record.key, &record.value].into_iter().flatten().map(Bytes::len).sum::<usize>();
+                bytes += [&record.key, &record.value]
+                    .into_iter()
+                    .flatten()
+                    .map(Bytes::len)
+                    .sum::<usize>();
                 bytes <= APPENDED_BYTES
             };
             let count = records.iter().take_while(fits).count().max(1);
