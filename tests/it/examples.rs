@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::{
     daemon::{Daemon, until},
     modules::{deploy, status, until_caught_up},
+    tables::until_built,
 };
 
 /// Every record of a topic.
@@ -158,7 +159,7 @@ fn enrich_keeps_the_last_fact_of_each_key_over_a_crash() {
     deploy(&daemon, "enrich", |_| {});
     let planes: String = (0..60).map(|n| format!("N{}={{\"seats\":{n}}}\n", n % 30)).collect();
     produce_lines(&daemon, "planes", &planes, &[]);
-    until_caught_up(&daemon, "enrich", 60);
+    until_built(&daemon, "enrich");
     daemon.kill();
     daemon.restart();
     let flights: String = (0..31).map(|n| format!("N{n}={{\"from\":\"EWR\"}}\n")).collect();

@@ -18,6 +18,7 @@ mod modules;
 mod reading;
 mod security;
 mod stories;
+mod tables;
 mod tidy;
 mod tools;
 mod versions;

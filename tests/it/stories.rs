@@ -10,7 +10,8 @@ use tidemill_protocol::partitioner::partition_of_key;
 use crate::{
     daemon::{Daemon, PATIENCE, until},
     examples::{consume, create, header, values},
-    modules::{deploy, status, until_caught_up},
+    modules::{deploy, status},
+    tables::until_built,
 };
 
 #[path = "../demo/flights.rs"]
@@ -326,7 +327,7 @@ async fn daily_totals_per_carrier_survive_kills_upgrades_and_rebalances() {
         drop(producer.enqueue(record).await.unwrap());
     }
     producer.flush().await.unwrap();
-    until_caught_up(&daemon, "enrich", planes.len() as u64);
+    until_built(&daemon, "enrich");
     let mut deliveries = Vec::new();
     let (mut kills, mut upgrades, piece) = (0, 0, flights.len() / 12 + 1);
     for part in flights.chunks(piece) {

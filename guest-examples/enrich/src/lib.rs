@@ -1,13 +1,12 @@
-//! A join with a compacted topic: each event gets what is known of the thing that its key names.
+//! A join with a compacted table: each event gets what is known of the thing that its key names.
 //!
-//! The facts are an input like the events: partition *n* of both is one task, which keeps the last fact of each key as its state. So an
-//! event sees exactly the facts that were read before it, and sees the same ones when the batch is run again after a crash.
+//! The facts are a table, which the node makes from their topic: whatever its partitions are, and for every module that asks. An event gets
+//! what the table has when it is processed; no event is processed before the table has what was in the topic when the module came.
 use serde_json::{Map, Value};
 use tidemill_guest::prelude::*;
 
 /// What the manifest's `[config]` says.
 struct Settings {
-    facts: String,
     output: String,
     /// Field that the facts are put into.
     into: String,
@@ -19,7 +18,6 @@ impl Settings {
     fn read() -> Result<Settings, Error> {
         let needed = |key: &str| context::config(key).ok_or_else(|| Error::fatal(format!("[config] {key} is missing")));
         Ok(Settings {
-            facts: needed("facts")?,
             output: needed("output")?,
             into: needed("into")?,
             required: context::config_or("required", false)?,
@@ -29,23 +27,19 @@ impl Settings {
 
 fn process(batch: &Batch) -> Result<Ack, Error> {
     let settings = Settings::read()?;
-    let facts = state::open("facts")?;
     let mut out = Output::to(&settings.output);
     let mut unknown = 0;
+    // All keys in one call to the host, and the facts in their order.
+    let keys: Vec<&[u8]> = batch.iter().filter_map(|record| record.key()).collect();
+    let mut facts = tables::get_many("facts", &keys)?.into_iter();
     for record in batch {
         let Some(key) = record.key() else {
             batch.dead_letter(&record, "no-key", "the record has no key")?;
             continue;
         };
-        if record.source().topic == settings.facts {
-            match record.value() {
-                Some(fact) => facts.set(key, fact)?,
-                None => facts.delete(key)?,
-            }
-            continue;
-        }
+        let fact = facts.next().flatten();
         let mut event: Map<String, Value> = record.json()?;
-        match facts.get(key)? {
+        match fact {
             Some(fact) => {
                 // A fact that is not JSON is told where it is used: the event is not to blame, but it cannot go on.
                 let fact = serde_json::from_slice(&fact).map_err(|why| record.poison("bad-fact", why))?;
@@ -81,15 +75,9 @@ mod tests {
     fn bench() -> Bench {
         Bench::new(process)
             .output("flights.enriched")
-            .bucket("facts")
-            .config("facts", "planes")
+            .table("facts")
             .config("output", "flights.enriched")
             .config("into", "plane")
-    }
-
-    fn plane(tail: &str, value: Option<&str>) -> Input {
-        let input = Input::new("planes").key(tail);
-        value.map_or(input.clone(), |value| input.value(value))
     }
 
     fn flight(tail: &str) -> Input {
@@ -104,26 +92,34 @@ mod tests {
     }
 
     #[test]
-    fn an_event_sees_the_facts_that_were_read_before_it() {
+    fn an_event_gets_what_the_table_has_for_its_key() {
         let mut bench = bench();
-        let before = [
-            flight("N1"),
-            plane("N1", Some(r#"{"seats":55}"#)),
-            flight("N1"),
-            flight("N2"),
-        ];
-        let known = serde_json::json!({ "from": "EWR", "plane": { "seats": 55 } });
+        let known = |seats: u32| serde_json::json!({ "from": "EWR", "plane": { "seats": seats } });
         let bare = serde_json::json!({ "from": "EWR" });
-        assert_eq!(values(&mut bench, &before), [bare.clone(), known, bare.clone()]);
-        assert_eq!(bench.counter("unknown"), 2);
-        let after = [
-            plane("N1", Some(r#"{"seats":182}"#)),
+        bench.put_row("facts", "N1", Some(r#"{"seats":55}"#));
+        bench.put_row("facts", "N3", Some(r#"{"seats":7}"#));
+        let flights = [
             flight("N1"),
-            plane("N1", None),
-            flight("N1"),
+            Input::new("flights").value("{}"),
+            flight("N2"),
+            flight("N3"),
         ];
-        let newer = serde_json::json!({ "from": "EWR", "plane": { "seats": 182 } });
-        assert_eq!(values(&mut bench, &after), [newer, bare], "a tombstone forgets");
+        assert_eq!(values(&mut bench, &flights), [known(55), bare.clone(), known(7)]);
+        assert_eq!(bench.counter("unknown"), 1);
+        bench.put_row("facts", "N1", Some(r#"{"seats":182}"#));
+        bench.put_row("facts", "N3", None::<&str>);
+        let after = [flight("N1"), flight("N3")];
+        assert_eq!(values(&mut bench, &after), [known(182), bare], "a tombstone forgets");
+    }
+
+    #[test]
+    fn a_fact_that_is_not_json_holds_up_its_event() {
+        let mut bench = bench();
+        bench.put_row("facts", "N1", Some("seats: 55"));
+        let Err(Error::Poison { index, code, .. }) = bench.run(&[flight("N2"), flight("N1")]) else {
+            panic!("the fact passed");
+        };
+        assert_eq!((index, code.as_str()), (1, "bad-fact"));
     }
 
     #[test]

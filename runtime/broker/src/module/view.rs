@@ -268,8 +268,8 @@ mod tests {
     #[test]
     fn what_a_producer_wrote_wrongly_is_left_out_to_the_end_of_its_batch() {
         let mut broken = batch(0, &[("a", Some("1")), ("b", Some("2")), ("c", Some("3"))]);
-        // The length of the second record: the first is 10 bytes.
-        broken[61 + 10] = 0x7f;
+        // The length of the second record: the first has 9 bytes.
+        broken[61 + 9] = 0x7f;
         let crc = crc32c::crc32c(&broken[21..]);
         broken[17..21].copy_from_slice(&crc.to_be_bytes());
         let found = rows(0, &[&broken, &batch(3, &[("d", Some("4"))])]).unwrap();
