@@ -14,6 +14,7 @@ mod kcat;
 mod kill;
 mod languages;
 mod member;
+mod migrate;
 mod modules;
 mod reading;
 mod security;

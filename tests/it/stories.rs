@@ -10,7 +10,8 @@ use tidemill_protocol::partitioner::partition_of_key;
 use crate::{
     daemon::{Daemon, PATIENCE, until},
     examples::{consume, create, header, values},
-    modules::{deploy, status},
+    migrate::{compact, layout},
+    modules::{deploy, status, until_caught_up},
     tables::until_built,
 };
 
@@ -21,7 +22,7 @@ mod flights;
 const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
-const PARTITIONS: u32 = 3;
+pub const PARTITIONS: u32 = 3;
 
 async fn client(daemon: &Daemon) -> Client {
     let builder = Client::builder().bootstrap(&daemon.address()).ca_file(daemon.ca_file());
@@ -57,7 +58,7 @@ fn keys_of_all_partitions() -> Vec<String> {
         .collect()
 }
 
-async fn tick(producer: &Producer, topic: &str, at: i64) -> Vec<Delivery> {
+pub async fn tick(producer: &Producer, topic: &str, at: i64) -> Vec<Delivery> {
     let mut deliveries = Vec::new();
     for key in keys_of_all_partitions() {
         let record = Record::to(topic)
@@ -135,8 +136,20 @@ async fn a_visit_becomes_one_session_whatever_happens_meanwhile() {
             daemon.kill();
             daemon.restart();
         }
-        if n % 200 == 199 {
-            sessionize(&format!("1.{n}.0"), &daemon);
+        if n == 199 {
+            sessionize("1.1.0", &daemon);
+        }
+        if n == 299 {
+            // Another layout of what is open: killed in the middle of it, or before, or after.
+            let path = compact(&daemon, "2.0.0", "30m");
+            daemon.run(&["module", "deploy", &path, "--no-wait"]);
+            std::thread::park_timeout(Duration::from_millis(random.below(60)));
+            daemon.kill();
+            daemon.restart();
+        }
+        if n == 399 {
+            until("the state is migrated", || layout(&daemon) == 1);
+            daemon.run(&["module", "deploy", &compact(&daemon, "2.1.0", "30m")]);
         }
     }
     deliveries.extend(tick(&producer, "clicks", 10 * DAY).await);
@@ -284,14 +297,14 @@ fn deploy_chain(daemon: &Daemon, version: u32) {
     });
 }
 
-fn set(manifest: &mut toml::Table, table: &str, values: &[(&str, &str)]) {
+pub fn set(manifest: &mut toml::Table, table: &str, values: &[(&str, &str)]) {
     let table = manifest[table].as_table_mut().unwrap();
     for (key, value) in values {
         table.insert((*key).to_owned(), (*value).into());
     }
 }
 
-fn input(manifest: &mut toml::Table, topic: &str, max_out_of_order: &str) {
+pub fn input(manifest: &mut toml::Table, topic: &str, max_out_of_order: &str) {
     let input = manifest["input"][0].as_table_mut().unwrap();
     input.insert("topic".into(), topic.into());
     input.insert("max-out-of-order".into(), max_out_of_order.into());

@@ -27,7 +27,7 @@ fn labelled(label: &str) -> impl Fn(&mut toml::Table) {
     }
 }
 
-fn history(daemon: &Daemon, module: &str) -> Vec<Value> {
+pub fn history(daemon: &Daemon, module: &str) -> Vec<Value> {
     let text = daemon.run(&["module", "history", module, "--json"]);
     serde_json::from_str(&text).unwrap()
 }

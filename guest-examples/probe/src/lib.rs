@@ -15,7 +15,8 @@
 //! | anything else | itself |
 //!
 //! A timer that fires is answered with `fired KEY AT`; one of key `trap` panics, one of key `poison` is refused, one of key `again` is
-//! set again a second later. `[config]` has `init = "fail"` and `assign = "count"`, which counts in bucket `kept`.
+//! set again a second later. `[config]` has `init = "fail"` and `assign = "count"`, which counts in bucket `kept`,
+//! and `migrate`, the bucket that a migration rewrites instead of `kept`.
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use tidemill_guest::prelude::*;
@@ -86,12 +87,12 @@ impl Lifecycle for Probe {
 impl Migrator for Probe {
     const STATE_VERSION: u32 = 2;
 
-    /// Doubles every value of bucket `kept`, one key a call.
+    /// Doubles every value of bucket `kept` (or what `[config]` names as `migrate`), one key a call.
     fn migrate(_task: &Task, from_version: u32, cursor: Option<Vec<u8>>) -> Result<Progress, Error> {
         if from_version != 1 {
             return Err(Error::fatal(format!("there is no way from layout {from_version}")));
         }
-        let kept = state::open("kept")?;
+        let kept = state::open(&context::config_or("migrate", "kept".to_owned())?)?;
         let mut entries = kept.scan(&cursor.unwrap_or_default(), b"", 2)?.into_iter();
         let Some((key, value)) = entries.next() else {
             return Ok(Progress::Done);

@@ -8,6 +8,8 @@
 //! longer pause closes the session before it.
 //!
 //! An event whose session is closed already is given up on as `late`, so that every event is in exactly one session or one dead letter.
+mod layout;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -119,7 +121,10 @@ fn on_timers(due: &[Timer]) -> Result<(), Error> {
     task.finish().map(drop)
 }
 
+#[cfg(not(feature = "compact"))]
 tidemill_guest::module!(process, timers = on_timers);
+#[cfg(feature = "compact")]
+tidemill_guest::module!(process, timers = on_timers, migrator = layout::Compact);
 
 impl Settings {
     /// A session of one event.
@@ -159,7 +164,7 @@ impl Task<'_> {
     }
 
     fn sessions(&self, key: &str) -> Result<Vec<Open>, Error> {
-        Ok(self.open.get_json(key.as_bytes())?.unwrap_or_default())
+        layout::read(&self.open, key.as_bytes())
     }
 
     /// Sends the sessions that ended more than a gap before the horizon.
@@ -203,7 +208,7 @@ impl Task<'_> {
         if self.settings.timed {
             timers::event_time(CLOSE, key, first.end.saturating_add(self.settings.gap_ms + 1))?;
         }
-        self.open.set_json(key.as_bytes(), &sessions)
+        layout::write(&self.open, key.as_bytes(), sessions)
     }
 
     fn finish(self) -> Result<Ack, Error> {
@@ -397,6 +402,28 @@ mod tests {
         bench.run(&[from(5, "FR"), from(0, "DE"), from(9, "IT")]).unwrap();
         let closed = sessions(&bench.run(&[Input::new("clicks").key("ann")]).unwrap());
         assert_eq!(closed[0].carried, Carried::from([("country".to_owned(), "DE".into())]));
+    }
+
+    #[cfg(feature = "compact")]
+    #[test]
+    fn sessions_of_the_first_layout_go_on_in_the_second() {
+        let mut bench = bench().config("migrate-keys", "2");
+        let stored = |minute: i64| {
+            let at = minute * MINUTE;
+            format!(r#"[{{"start":{at},"end":{at},"count":1,"events":[[{at},"first"]],"carried":{{"a":"b"}}}}]"#)
+        };
+        for n in 0..5 {
+            bench.set_state("open", format!("user{n}").as_bytes(), stored(n).as_bytes());
+        }
+        assert!(bench.migrate::<layout::Compact>(7).is_err());
+        assert_eq!(bench.migrate::<layout::Compact>(0), Ok(3));
+        let listed = bench.state("open", b"user1").unwrap();
+        assert_eq!(listed, br#"[[60000,60000,1,[[60000,"first"]],{"a":"b"}]]"#);
+        bench.run(&[event("user4", 6, "second")]).unwrap();
+        let closed = sessions(&bench.run(&[Input::new("clicks").key("user4")]).unwrap());
+        assert_eq!((closed[0].start, closed[0].count), (4 * MINUTE, 2));
+        assert_eq!(closed[0].events, ["first", "second"]);
+        assert_eq!(closed[0].carried, Carried::from([("a".to_owned(), "b".into())]));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A task's rows as they are, a chunk at a time: what a migration begins with.
 use bytes::Bytes;
 use tidemill_broker::module::{
-    run::{Migrated, Processed, Verdict},
+    run::{Migrated, Processed, StateReader, TaskKey, Verdict},
     state_key,
 };
 
@@ -10,26 +10,30 @@ use crate::{call::Call, limits, overlay::Row};
 impl Call {
     /// The rows after `after`, as writes, and how far they go.
     pub(crate) fn copy(self, after: &Bytes) -> Processed {
-        let (mut rows, mut bytes, mut last) = (Vec::new(), 0, after.clone());
-        let migrated = loop {
-            let page = self.reader.rows(&self.run.task, &last, limits::COPY_ROWS_READ);
-            let is_end = page.len() < limits::COPY_ROWS_READ;
-            for (row, value) in page {
-                bytes += row.len() + value.len();
-                rows.extend(written(&row, value));
-                last = row;
-            }
-            if is_end {
-                break Migrated::Done;
-            }
-            if limits::COPY_BYTES <= bytes {
-                break Migrated::More(last);
-            }
-        };
+        let (state, migrated) = chunk(self.reader.as_ref(), &self.run.task, after);
         Processed {
-            state: rows,
+            state,
             migrated: Some(migrated),
             ..self.outcome(Verdict::Ack, 0)
+        }
+    }
+}
+
+fn chunk(reader: &dyn StateReader, task: &TaskKey, after: &Bytes) -> (Vec<Row>, Migrated) {
+    let (mut rows, mut bytes, mut last) = (Vec::new(), 0, after.clone());
+    loop {
+        let page = reader.rows(task, &last, limits::COPY_ROWS_READ);
+        let is_end = page.len() < limits::COPY_ROWS_READ;
+        for (row, value) in page {
+            if limits::COPY_BYTES <= bytes {
+                return (rows, Migrated::More(last));
+            }
+            bytes += row.len() + value.len();
+            rows.extend(written(&row, value));
+            last = row;
+        }
+        if is_end {
+            return (rows, Migrated::Done);
         }
     }
 }

@@ -52,7 +52,7 @@ pub const KNOWN_KEY_BYTES_MAX: usize = 256;
 pub const EXPIRED_REMOVED: usize = 256;
 /// Bytes of rows beyond which a commit removes no more: those of entries that live on are written again, and an entry is bounded.
 pub const EXPIRED_BYTES_MAX: usize = 1 << 20;
-/// Bytes of rows that one chunk of a copy has, beside the last page read: a chunk is an entry.
+/// Bytes of rows that one chunk of a copy has, beside its last row: a chunk is an entry.
 pub const COPY_BYTES: usize = 1 << 20;
 /// Rows that a copy reads at once: each may be as large as a value can be.
 pub const COPY_ROWS_READ: usize = 64;

@@ -63,6 +63,8 @@ pub(crate) struct Expiry {
     pub(crate) read_at: Option<i64>,
     /// When what is written now expires.
     pub(crate) expires_at: i64,
+    /// What is there already expires when it would have without the write: a migration makes nothing younger.
+    pub(crate) keeps_age: bool,
 }
 
 /// The committed state of one bucket of one task.
@@ -83,6 +85,8 @@ struct Before {
     bytes: u64,
     /// Its place in the index, if it expires.
     indexed_at: Option<i64>,
+    /// When it expires, if it does.
+    expires_at: Option<i64>,
 }
 
 /// A write: the new value, and what it replaces.
@@ -274,19 +278,21 @@ impl Overlay {
         let index = |at, key: &Bytes| expiry_row::index_key(expiry.clock, at, bucket, key);
         for (key, Write { value, before }) in self.writes {
             let is_due = |at: i64| expiry.read_at.is_some_and(|now| at <= now);
-            let indexed_at = before.indexed_at.filter(|at| *at <= expiry.expires_at && !is_due(*at));
+            let own = before.expires_at.filter(|at| expiry.keeps_age && !is_due(*at));
+            let expires_at = own.unwrap_or(expiry.expires_at);
+            let indexed_at = before.indexed_at.filter(|at| *at <= expires_at && !is_due(*at));
             // The index keeps its row until that is due, or until there is nothing or something earlier to point at.
             let gone = before.indexed_at.filter(|_| value.is_none() || indexed_at.is_none());
             if let Some(at) = gone {
                 rows.push((expiry_row::INDEX.to_owned(), index(at, &key), None));
             }
             if value.is_some() && indexed_at.is_none() {
-                let row = index(expiry.expires_at, &key);
+                let row = index(expires_at, &key);
                 rows.push((expiry_row::INDEX.to_owned(), row, Some(Bytes::new())));
             }
             let stamp = Stamp {
-                expires_at: expiry.expires_at,
-                indexed_at: indexed_at.unwrap_or(expiry.expires_at),
+                expires_at,
+                indexed_at: indexed_at.unwrap_or(expires_at),
             };
             let value = value.map(|value| expiry_row::encode(stamp, &value));
             rows.push((bucket.to_owned(), key, value));
@@ -299,14 +305,11 @@ impl Overlay {
             return (Before::default(), None);
         };
         let Some(expiry) = &self.expiry else {
-            let bytes = size(key, Some(row.len()));
-            return (
-                Before {
-                    bytes,
-                    indexed_at: None,
-                },
-                Some(row),
-            );
+            let before = Before {
+                bytes: size(key, Some(row.len())),
+                ..Before::default()
+            };
+            return (before, Some(row));
         };
         let Some((stamp, value)) = expiry_row::decode(&row) else {
             return (Before::default(), None);
@@ -314,6 +317,7 @@ impl Overlay {
         let before = Before {
             bytes: size(key, Some(value.len())),
             indexed_at: Some(stamp.indexed_at),
+            expires_at: Some(stamp.expires_at),
         };
         let has_expired = expiry.read_at.is_some_and(|now| stamp.expires_at <= now);
         (before, Some(value).filter(|_| !has_expired))

@@ -410,6 +410,7 @@ fn expiry(run: &Run, bucket: &Bucket, delivery: &Delivery) -> Option<Expiry> {
         clock,
         read_at,
         expires_at: write_at.map_or(i64::MAX, |at| at.saturating_add(ms)),
+        keeps_age: matches!(run.kind, Kind::Migrate { .. }),
     })
 }
 

@@ -18,6 +18,7 @@
 use crate::{
     batch::Batch,
     error::{Ack, Error},
+    migrator::{Migrator, Progress, Task},
     sys::{self, World},
     timers::Timer,
 };
@@ -283,6 +284,37 @@ impl Bench {
         let timers = self.world.timers.keys();
         let mut same = timers.filter(|timer| timer.0 == is_wall && timer.2 == name && timer.3 == key.as_ref());
         same.next().map(|timer| timer.1)
+    }
+
+    /// Puts an entry into a bucket, as an earlier version left it. It does not expire.
+    pub fn set_state(&mut self, bucket: &str, key: &[u8], value: &[u8]) {
+        let bucket = self.world.buckets.entry(bucket.to_owned()).or_default();
+        bucket.rows.insert(key.to_owned(), (value.to_owned(), i64::MAX));
+    }
+
+    /// Migrates the state from an earlier layout, as an upgrade does before the module runs; in how many calls.
+    ///
+    /// # Errors
+    /// What the migrator returned; the state is as it was then.
+    pub fn migrate<M: Migrator>(&mut self, from_version: u32) -> Result<usize, Error> {
+        let task = Task {
+            deployment: "test".to_owned(),
+            version: "test".to_owned(),
+            number: 0,
+            generation: 1,
+        };
+        let (mut world, mut cursor) = (self.world.clone(), None);
+        for calls in 1.. {
+            let (progress, after) = sys::within(world, || M::migrate(&task, from_version, cursor.take()));
+            match progress? {
+                Progress::Done => {
+                    self.world = after;
+                    return Ok(calls);
+                }
+                Progress::More(next) => (world, cursor) = (after, Some(next)),
+            }
+        }
+        unreachable!("nobody counts so far")
     }
 
     /// Log lines so far.

@@ -36,14 +36,24 @@ impl Deployed {
         (to.state_version != current.state_version).then_some(to)
     }
 
-    /// Whether every task here has a state, or the copy of one, that the release can go on with; tasks that come are waited for.
-    pub(super) fn is_migrated(&self, state: &State, to: &Edition) -> bool {
+    /// Whether every task here has a state, or the copy of one, that the release can go on with.
+    fn is_migrated(&self, state: &State, to: &Edition) -> bool {
         let is_there = |(number, task): (&u32, &Task)| {
             let is_idle = matches!(task.phase, Phase::Idle(_) | Phase::Waiting(_));
             let kept = state.modules.task(&self.name, *number);
             is_idle && kept.is_some_and(|kept| has_layout(kept, to))
         };
-        self.has_all(state) && self.tasks.iter().all(is_there)
+        self.tasks.iter().all(is_there)
+    }
+
+    /// Whether nothing is left to migrate. Tasks that are still to come are waited for.
+    pub(super) fn may_take_over(&mut self, ctx: &Context<'_>) -> bool {
+        let is_done = self.changes_layout().is_some_and(|to| self.is_migrated(ctx.state, to));
+        if is_done && !self.has_all(ctx.state) {
+            self.settle_at = Some(ctx.now + MODULE_TROUBLE_MS);
+            return false;
+        }
+        is_done
     }
 
     /// Begins a task's next chunk, if its state has to be migrated. True if the task does nothing else until then.

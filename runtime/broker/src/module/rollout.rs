@@ -125,9 +125,10 @@ impl Deployed {
         let current = self.editions.get(&self.current).map(|edition| &edition.load);
         let nothing_runs = matches!(current, None | Some(Load::Failed(_)));
         let is_waiting = current == Some(&Load::Loading);
-        let is_due = match self.changes_layout() {
-            Some(to) => self.is_migrated(ctx.state, to),
-            None => self.begins_anew() || (!is_waiting && self.tasks.values().all(is_left)),
+        let is_due = if self.changes_layout().is_some() {
+            !nothing_runs && !is_waiting && self.may_take_over(ctx)
+        } else {
+            self.begins_anew() || (!is_waiting && self.tasks.values().all(is_left))
         };
         if nothing_runs || is_due {
             let (module, incarnation) = (self.name.clone(), self.incarnation);

@@ -1,10 +1,12 @@
 //! Timers, what expires, ranges and quotas: the guest `probe` over state that is committed between its calls.
 use std::sync::Arc;
 
-use tidemill_broker::module::run::{Bucket, Due, EventTime, Failure, Kind, Processed, Run, Ttl, Verdict};
+use bytes::Bytes;
+use tidemill_broker::module::run::{Bucket, Due, EventTime, Failure, Kind, Migrated, Processed, Run, Ttl, Verdict};
 use tidemill_protocol::manifest::Clock;
 
-use super::fixture::{Fixture, batch, sent};
+use super::fixture::{Fixture, batch, config, sent};
+use crate::limits;
 
 /// A task of the probe from one commit to the next.
 struct Task {
@@ -277,4 +279,76 @@ fn the_watermark_and_event_times_are_those_of_the_batch() {
     assert_eq!(task.commit(&processed)[0], "None");
     task.change = |run| run.event_time = None;
     assert_eq!(task.fixture.run(task.run_of(&["x"])).event_times, []);
+}
+
+/// Copies everything under the number of another state; chunks, and rows in all.
+fn copy(task: &Task, to: u64) -> (usize, usize) {
+    let (mut after, mut chunks, mut rows) = (Bytes::new(), 0, 0);
+    loop {
+        let mut run = task.run_of(&[]);
+        run.inputs.clear();
+        run.kind = Kind::Copy { after };
+        let mut copied = task.fixture.run(run);
+        assert_eq!((&copied.verdict, copied.state_growth), (&Verdict::Ack, 0));
+        let bytes: usize = copied
+            .state
+            .iter()
+            .map(|(_, _, value)| value.as_ref().unwrap().len())
+            .sum();
+        assert!(bytes < limits::COPY_BYTES + limits::STATE_VALUE_BYTES_MAX, "{bytes}");
+        copied.task.deployment = to;
+        task.fixture.rows.commit(&copied);
+        (chunks, rows) = (chunks + 1, rows + copied.state.len());
+        match copied.migrated.unwrap() {
+            Migrated::Done => return (chunks, rows),
+            Migrated::More(last) => after = last,
+        }
+    }
+}
+
+#[test]
+fn a_copy_has_timers_and_what_expires_and_a_migration_makes_nothing_younger() {
+    let mut task = Task::new();
+    task.run(&["set kept a 1", "set seen b 2", "timer c 50", "alarm d 5000"]);
+    let before = task.rows();
+    assert_eq!(copy(&task, 8), (1, before));
+    task.change = |run| {
+        run.task.deployment = 8;
+        run.config = config(&[("migrate", "seen")]);
+    };
+    task.now = 1_050;
+    let mut run = task.run_of(&[]);
+    run.inputs.clear();
+    run.kind = Kind::Migrate {
+        from_version: 1,
+        cursor: None,
+    };
+    let migrated = task.fixture.run(run);
+    assert_eq!(migrated.migrated, Some(Migrated::Done));
+    task.commit(&migrated);
+    task.now = 1_099;
+    assert_eq!(task.run(&["get seen b", "get kept a"]), ["22", "1"]);
+    task.now = 1_100;
+    assert_eq!(task.run(&["get seen b", "set seen n 1"]), ["-", "ok"]);
+    task.event_time.watermark = Some(50);
+    assert_eq!(task.fire(), ["fired c 50"]);
+    task.now = 5_000;
+    assert_eq!(task.fire(), ["fired d 5000"]);
+    task.change = |_| {};
+    task.now = 1_099;
+    assert_eq!(task.run(&["get seen b"]), ["2"], "what was is untouched");
+}
+
+#[test]
+fn a_copy_is_made_in_chunks() {
+    let task = Task::new();
+    let mut large = Processed::nothing(&task.run_of(&[]), Verdict::Ack);
+    let value = Bytes::from(vec![7; 100 << 10]);
+    for n in 0..200u32 {
+        let key = Bytes::copy_from_slice(&n.to_be_bytes());
+        large.state.push(("kept".into(), key, Some(value.clone())));
+    }
+    task.fixture.rows.commit(&large);
+    assert_eq!(copy(&task, 8), (19, 200), "eleven rows are more than a mebibyte");
+    assert_eq!(task.rows(), 400);
 }

@@ -218,7 +218,7 @@ impl Manifest {
                 )
             })?;
             ensure(bucket.version == 1, &format!("state.{name}.version"), || {
-                "only 1 is supported by this version of tidemill: it cannot migrate state yet".to_owned()
+                "must be 1: which layout the state has is said by the component (`migrator.state-version`)".to_owned()
             })?;
             self.check_ttl(name, bucket)?;
         }

@@ -281,7 +281,8 @@ pub struct Metrics {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Bucket {
-    /// Layout of what is stored; 1 is the only one until state can be migrated.
+    /// Form of the rows, which is the host's matter: 1 is the only one. The layout of what is in them is the component's
+    /// `state-version`.
     #[serde(default = "defaults::bucket_version")]
     pub version: u32,
     /// How long an entry lives after it was written last; `None` is for ever.
