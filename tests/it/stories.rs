@@ -11,7 +11,7 @@ use crate::{
     daemon::{Daemon, PATIENCE, until},
     examples::{consume, create, header, values},
     migrate::{compact, layout},
-    modules::{deploy, status, until_caught_up},
+    modules::{deploy, status},
     tables::until_built,
 };
 
