@@ -114,9 +114,8 @@ pub(super) fn migrate(state: &mut State, at: Stamp, migrate: &Migrate, changes: 
     let release = deployment.release(migrate.release).ok_or(Refused::Fenced)?;
     let is_meant = deployment.allows(migrate.task, migrate.release) && !task.fits(release.state_version);
     let own = task.migration.as_ref().filter(|own| own.release == migrate.release);
-    let is_next = own.map_or(0, |own| own.chunks) == migrate.expected
-        && own.is_none_or(|own| own.step != Step::Done(()))
-        && (own.is_some() || task.migration.is_none());
+    let is_next =
+        own.map_or(0, |own| own.chunks) == migrate.expected && own.is_none_or(|own| own.step != Step::Done(()));
     if !is_meant || !is_next {
         return Err(Refused::Fenced);
     }
@@ -136,6 +135,10 @@ pub(super) fn migrate(state: &mut State, at: Stamp, migrate: &Migrate, changes: 
     let tasks = state.modules.tasks.get_mut(&migrate.module);
     let task = tasks.and_then(|tasks| tasks.get_mut(&migrate.task));
     let task = task.expect("the check found the task");
+    if task.migration.as_ref().is_some_and(|other| other.copy != copy) {
+        // For a release that runs, while another one takes over now.
+        task.drop_copy(migrate.task, changes);
+    }
     let state_bytes = task.migration.as_ref().map_or(task.state_bytes, |own| own.state_bytes);
     task.migration = Some(Migration {
         release: migrate.release,

@@ -1,7 +1,8 @@
 //! A release taking over on this node: loaded beside the one that runs, then task by task between two batches.
 //!
 //! The one that runs goes on until the host has the other ready. A task that is switched waits for one entry, no longer; if the new
-//! release reads other topics, or its state has another layout ([`super::migrating`]), all tasks begin anew together. What cannot be loaded, and a canary that does badly, is taken back.
+//! release reads other topics, or its state has another layout ([`super::migrating`]), all tasks begin anew together. What cannot be
+//! loaded, and a canary that does badly, is taken back.
 use alloc::{format, string::String, vec::Vec};
 use tidemill_protocol::admin::{Answer, ErrorCode as AdminCode};
 

@@ -11,7 +11,8 @@ use crate::{
     entry::{Command, Entry, NewTopic},
     module::{
         EventTimes,
-        change::{Deploy, Progress, Totals},
+        change::{Deploy, Migrate, Progress, Settle, Totals},
+        migration::Step,
         run::Due,
     },
     state,
@@ -42,6 +43,20 @@ impl Log {
     }
 }
 
+/// The module with this layout of its state.
+fn deploy(state_version: u32) -> Change {
+    let json = r#"{"module":{"name":"m"},"input":[{"topic":"in"}],"output":[{"topic":"out"}],"state":{"s":{}}}"#;
+    let manifest: Arc<Manifest> = Arc::new(serde_json::from_str(json).unwrap());
+    Change::Deploy(Deploy {
+        manifest,
+        digest: [u8::try_from(state_version).unwrap(); 32],
+        state_version,
+        topics: vec![],
+        by: "a".into(),
+        canary: None,
+    })
+}
+
 /// A module whose task 0 is claimed, and a commit that is fine. The group has no members, which lets epoch -1 commit.
 fn ready() -> (Log, Commit) {
     let mut log = Log(State::default(), 0);
@@ -52,16 +67,7 @@ fn ready() -> (Log, Commit) {
         configs: Default::default(),
     };
     log.apply(Command::CreateTopics(vec![topic("in", IN), topic("out", OUT)]));
-    let json = r#"{"module":{"name":"m"},"input":[{"topic":"in"}],"output":[{"topic":"out"}],"state":{"s":{}}}"#;
-    let manifest: Arc<Manifest> = Arc::new(serde_json::from_str(json).unwrap());
-    log.module(Change::Deploy(Deploy {
-        manifest,
-        digest: [0; 32],
-        state_version: 0,
-        topics: vec![],
-        by: "a".into(),
-        canary: None,
-    }));
+    log.module(deploy(0));
     let claim = Claim {
         module: "m".into(),
         incarnation: 2,
@@ -192,6 +198,99 @@ fn whatever_does_not_hold_refuses_all_of_it() {
         assert!(changes.rows.iter().all(|row| row.table == Table::Meta));
         assert_eq!(log.0, before);
     }
+}
+
+/// The task has state, and a release with another layout takes over; its first chunk.
+fn migrating() -> (Log, Migrate, Commit) {
+    let (mut log, commit) = ready();
+    assert_eq!(log.module(Change::Commit(commit.clone())).0, Outcome::Done);
+    assert_eq!(log.module(deploy(1)).0, Outcome::Done);
+    let migrate = Migrate {
+        module: "m".into(),
+        incarnation: 2,
+        task: 0,
+        generation: 3,
+        member: "m-0".into(),
+        epoch: -1,
+        release: 2,
+        expected: 0,
+        rows: vec![("s".into(), Bytes::from_static(b"k"), Some(Bytes::from_static(b"w")))],
+        growth: 0,
+        step: Step::Migrating(None),
+    };
+    (log, migrate, commit)
+}
+
+#[test]
+fn a_chunk_follows_the_one_before_it_or_is_refused() {
+    type Case = (fn(&mut Migrate), Refused);
+    let cases: [Case; 8] = [
+        (|chunk| chunk.module = "n".into(), Refused::UnknownModule),
+        (|chunk| chunk.incarnation -= 1, Refused::Fenced),
+        (|chunk| chunk.generation -= 1, Refused::Fenced),
+        (|chunk| chunk.member = "m-1".into(), Refused::Fenced),
+        (|chunk| chunk.task = 1, Refused::Fenced),
+        (|chunk| chunk.release = 1, Refused::Fenced),
+        (|chunk| chunk.release = 3, Refused::Fenced),
+        (|chunk| chunk.expected = 1, Refused::Fenced),
+    ];
+    for (break_it, refused) in cases {
+        let (mut log, mut chunk, _) = migrating();
+        break_it(&mut chunk);
+        let before = log.0.clone();
+        let (outcome, changes) = log.module(Change::Migrate(chunk));
+        assert_eq!((outcome, log.0), (Outcome::Refused(refused), before));
+        assert!(changes.rows.iter().all(|row| row.table == Table::Meta));
+    }
+    let (mut log, chunk, _) = migrating();
+    assert_eq!(log.module(Change::Migrate(chunk.clone())).0, Outcome::Done);
+    let before = log.0.clone();
+    assert_eq!(log.module(Change::Migrate(chunk)).0, Outcome::Refused(Refused::Fenced));
+    assert_eq!(log.0, before, "the same chunk once more");
+}
+
+#[test]
+fn while_the_state_is_on_its_way_nothing_is_committed_and_what_was_stays() {
+    let (mut log, chunk, commit) = migrating();
+    let (_, changes) = log.module(Change::Migrate(chunk.clone()));
+    let own = log.0.modules.task("m", 0).unwrap().clone();
+    let copy = own.migration.as_ref().unwrap().copy;
+    let rows = changes.rows.iter().filter(|row| row.table == Table::ModuleState);
+    let states: Vec<_> = rows.map(|row| row.key[..8].to_vec()).collect();
+    assert_eq!(states, [copy.to_be_bytes()], "only the copy is written");
+    assert_ne!(own.state, copy);
+    let next = Commit {
+        inputs: vec![Progress {
+            topic: IN,
+            partition: 0,
+            expected: Some(5),
+            next: 6,
+        }],
+        ..commit
+    };
+    let refused = Outcome::Refused(Refused::Fenced);
+    assert_eq!(log.module(Change::Commit(next.clone())).0, refused);
+    let settle = Settle {
+        module: "m".into(),
+        incarnation: 2,
+        release: 2,
+    };
+    let done = Migrate {
+        expected: 1,
+        step: Step::Done(()),
+        ..chunk
+    };
+    assert_eq!(log.module(Change::Migrate(done)).0, Outcome::Done);
+    assert_eq!(log.module(Change::Settle(settle)).0, Outcome::Done);
+    let task = log.0.modules.task("m", 0).unwrap();
+    assert_eq!((task.state, task.layout, task.release), (copy, Some(1), 2));
+    let kept = task.kept.as_ref().unwrap();
+    assert_eq!((kept.state, &kept.offsets), (Some(own.state), &vec![(IN, 0, 5)]));
+    assert_eq!(
+        log.module(Change::Commit(next)).0,
+        refused,
+        "it is of an earlier incarnation"
+    );
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::cli::Failure;
 use crate::cli::remote::{explained, print};
 
 /// Stages that are results, not steps.
-const RESULTS: [&str; 3] = ["changed", "different", "compared"];
+const RESULTS: [&str; 4] = ["changed", "restored", "different", "compared"];
 
 /// Reads answers to the end. What a version may do that the one before might not is always told; the rest is for a terminal.
 pub(super) async fn follow(mut answers: Answers, json: bool) -> Result<(), Failure> {
