@@ -1,5 +1,5 @@
 //! Tables in the real daemon: whole before the first batch, exactly as far as their topics over kill -9, gone with their topics.
-use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use serde_json::{Value, json};
 
@@ -88,8 +88,12 @@ fn a_table_is_what_its_topic_says_over_kills() {
     let mut random = Random(seed);
     for round in 1..=u64::from(rounds()) {
         produce_facts(&daemon, round + 1);
-        std::thread::sleep(Duration::from_millis(random.below(40)));
         daemon.kill();
+        // Now and then what goes on filling is killed, too.
+        for _ in 0..random.below(3) {
+            daemon.restart();
+            daemon.kill();
+        }
         daemon.restart();
         until_built(&daemon, "enrich");
         produce_flights(&daemon, round);
@@ -98,6 +102,14 @@ fn a_table_is_what_its_topic_says_over_kills() {
         });
         assert_eq!(told(&daemon, round), facts(round + 1), "round {round}");
     }
+
+    let place = ["--partition", "0", "--offset", "0", "--records", "20"];
+    let replay = ["module", "replay", manifest.to_str().unwrap(), "--no-build"];
+    let replayed = daemon.run(&[&replay[..], &place[..]].concat());
+    assert!(
+        replayed.contains("20 records") && replayed.contains("\"seats\":"),
+        "{replayed}"
+    );
 }
 
 #[test]

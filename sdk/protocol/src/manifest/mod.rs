@@ -55,7 +55,8 @@
 //! ttl-clock = "event-time"         # wall-clock by default
 //!
 //! [tables]
-//! users = "users"                  # what the guest calls it, and the topic: the latest value of each key, for lookups
+//! users = "users"                  # what the guest calls it, and the topic: the latest value of each key, for lookups.
+//!                                  # Its cleanup.policy should be compact: what time takes from it no rebuilt table has
 //!
 //! [config]
 //! gap-ms = "1800000"
