@@ -11,8 +11,8 @@ use std::{
 const EMBEDDED: [&str; 4] = ["Cargo.toml", "wit", "sdk/guest", "guest-examples"];
 /// Folders that tools make.
 const MADE_BY_TOOLS: [&str; 6] = ["target", "node_modules", "dist", "build", "__pycache__", "vendor"];
-/// Examples of what must not work: no templates.
-const NO_TEMPLATES: [&str; 2] = ["bad-actors", "wrong-world"];
+/// No templates: examples of what must not work, and `sessionize` built another way.
+const NO_TEMPLATES: [&str; 3] = ["bad-actors", "wrong-world", "compact"];
 
 fn main() {
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("../..");
