@@ -19,7 +19,16 @@ pub(crate) fn root() -> PathBuf {
 /// Runs a command at the project's root and passes its failure on.
 fn sh(program: &str, args: &[&str], env: &[(&str, &str)]) -> Done {
     println!("$ {program} {}", args.join(" "));
-    let status = Command::new(program)
+    let mut command = Command::new(program);
+    // What cargo tells this program about its own package is another environment to build scripts that look (ring's does), and
+    // everything above them would be built once more.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
+    let status = command
         .args(args)
         .envs(env.iter().copied())
         .current_dir(root())
