@@ -192,7 +192,7 @@ fn farewell(mut daemon: Daemon, keep: bool) -> Result<(), Error> {
         daemon.terminate()?;
         println!("   cargo xtask demo --keep      leaves the daemon running, to look around with `tidemill` and kcat");
         println!("   guest-examples/              modules to start from");
-        println!("   cargo run --release -p tidemill -- serve");
+        println!("   target/release/tidemill serve");
     }
     Ok(())
 }
