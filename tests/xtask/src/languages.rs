@@ -68,9 +68,11 @@ fn python(place: &Place) -> Done {
     place.sh("venv/bin/python", &["-m", "unittest", "-q"])?;
     fs::create_dir_all(place.target.join("dist")).map_err(|e| e.to_string())?;
     let wit = root().join("wit");
+    // By the interpreter, not by itself: a script of a virtual environment knows the folder in which it was made, and a tree may move.
     place.sh(
-        "venv/bin/componentize-py",
+        "venv/bin/python",
         &[
+            "venv/bin/componentize-py",
             "--wit-path",
             &wit.to_string_lossy(),
             "--world",
