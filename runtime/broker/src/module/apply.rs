@@ -9,7 +9,7 @@ use alloc::{string::String, vec::Vec};
 use tidemill_protocol::ids::Uuid;
 
 use super::{
-    change::{Change, Claim, Commit, Outcome, Pause, Refused},
+    change::{Change, Claim, Commit, Outcome, Owner, Pause, Refused},
     durable::{Deployment, Task, task_row},
     migration, releases, rewind,
     run::TaskKey,
@@ -146,9 +146,9 @@ fn commit(state: &mut State, at: Stamp, commit: &Commit, changes: &mut Changes) 
         release.and_then(|release| release.manifest.dead_letter.stop_if),
     );
     let key = TaskKey {
-        module: commit.module.clone(),
+        module: commit.owner.module.clone(),
         deployment: task.state,
-        number: commit.task,
+        number: commit.owner.task,
     };
     for (log, batch) in &commit.outputs {
         state.append(changes, at, *log, batch.clone());
@@ -162,7 +162,7 @@ fn commit(state: &mut State, at: Stamp, commit: &Commit, changes: &mut Changes) 
         .map(|input| committed(input.topic, input.partition, input.next));
     let offsets: Vec<_> = offsets.collect();
     if !offsets.is_empty() {
-        state.commit_offsets(changes, at, &commit.module, &offsets);
+        state.commit_offsets(changes, at, &commit.owner.module, &offsets);
     }
     let letters_start = commit.redriven.as_ref().and_then(|letter| {
         let topic = state.topics.get_by_id(&letter.topic)?;
@@ -171,9 +171,9 @@ fn commit(state: &mut State, at: Stamp, commit: &Commit, changes: &mut Changes) 
     let tasks = state
         .modules
         .tasks
-        .get_mut(&commit.module)
+        .get_mut(&commit.owner.module)
         .expect("the check found the task");
-    let task = tasks.get_mut(&commit.task).expect("the check found the task");
+    let task = tasks.get_mut(&commit.owner.task).expect("the check found the task");
     if !commit.state.is_empty() {
         task.layout = layout;
     }
@@ -198,35 +198,28 @@ fn commit(state: &mut State, at: Stamp, commit: &Commit, changes: &mut Changes) 
             small(commit.totals.given_up),
         );
     }
-    task.save(&commit.module, commit.task, changes);
+    task.save(&commit.owner.module, commit.owner.task, changes);
     Ok(Outcome::Done)
 }
 
-/// The deployment and the task, if what was begun is still to be committed: by whoever owns the task, for the incarnation and the
-/// generation (`number`, `generation`) that it began with.
-pub(super) fn check_owner<'a>(
-    state: &'a State,
-    module: &str,
-    incarnation: u64,
-    (number, generation): (u32, u64),
-    (member, epoch): (&str, i32),
-) -> Result<(&'a Deployment, &'a Task), Refused> {
-    let deployment = state.modules.get(module).ok_or(Refused::UnknownModule)?;
-    let task = state.modules.task(module, number).ok_or(Refused::Fenced)?;
-    let current = deployment.incarnation == incarnation && deployment.paused.is_none();
-    let current = current && deployment.allows(number, task.release);
-    if !current || task.generation != generation || task.member != member {
+/// The deployment and the task, if this is still who owns it: what it began is to be committed.
+pub(super) fn check_owner<'a>(state: &'a State, owner: &Owner) -> Result<(&'a Deployment, &'a Task), Refused> {
+    let deployment = state.modules.get(&owner.module).ok_or(Refused::UnknownModule)?;
+    let task = state.modules.task(&owner.module, owner.task).ok_or(Refused::Fenced)?;
+    let current = deployment.incarnation == owner.incarnation && deployment.paused.is_none();
+    let current = current && deployment.allows(owner.task, task.release);
+    if !current || task.generation != owner.generation || task.member != owner.member {
         return Err(Refused::Fenced);
     }
-    let allowed = state.groups.check_commit(module, member, None, epoch);
+    let allowed = state
+        .groups
+        .check_commit(&owner.module, &owner.member, None, owner.epoch);
     allowed.map_err(Refused::Member)?;
     Ok((deployment, task))
 }
 
 fn check_commit<'a>(state: &'a State, commit: &Commit) -> Result<(&'a Deployment, &'a Task), Refused> {
-    let owner = (commit.member.as_str(), commit.epoch);
-    let of = (commit.task, commit.generation);
-    let (deployment, task) = check_owner(state, &commit.module, commit.incarnation, of, owner)?;
+    let (deployment, task) = check_owner(state, &commit.owner)?;
     let release = deployment.release(task.release);
     let fits = release.is_some_and(|release| task.fits(release.state_version));
     if !fits || task.migration.is_some() || commit.firing.is_some_and(|firing| firing != task.firings) {
@@ -239,7 +232,7 @@ fn check_commit<'a>(state: &'a State, commit: &Commit) -> Result<(&'a Deployment
             .is_some_and(|topic| topic.log(input.partition).is_some());
         let found = state
             .offsets
-            .get(&commit.module, &input.topic, input.partition)
+            .get(&commit.owner.module, &input.topic, input.partition)
             .map(|found| found.offset);
         if !exists || found != input.expected {
             return Err(Refused::Moved(input.topic, input.partition));

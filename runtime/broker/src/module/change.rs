@@ -126,9 +126,9 @@ stored! {
 }
 
 stored! {
-    /// What is done of a migration, in a copy that nobody reads but the migration itself.
+    /// Who owns a task, and since when: whatever is begun by an owner is refused from every other.
     #[derive(Clone, Debug, PartialEq)]
-    pub struct Migrate {
+    pub struct Owner {
         /// Name of the deployment.
         pub module: String,
         /// Only if this is still its incarnation.
@@ -141,6 +141,15 @@ stored! {
         pub member: String,
         /// The member's epoch.
         pub epoch: i32,
+    }
+}
+
+stored! {
+    /// What is done of a migration, in a copy that nobody reads but the migration itself.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Migrate {
+        /// Only if it still owns the task.
+        pub owner: Owner,
         /// The release whose layout the copy gets.
         pub release: u32,
         /// Only if so many chunks of it are committed: a chunk that comes twice, or late, is refused.
@@ -201,18 +210,8 @@ stored! {
     /// One batch of one task.
     #[derive(Clone, Debug, PartialEq)]
     pub struct Commit {
-        /// Name of the deployment.
-        pub module: String,
-        /// Only if this is still its incarnation.
-        pub incarnation: u64,
-        /// Task number.
-        pub task: u32,
-        /// Only if this is still the task's generation.
-        pub generation: u64,
-        /// Only if this member may commit for the group.
-        pub member: String,
-        /// The member's epoch.
-        pub epoch: i32,
+        /// Only if it still owns the task.
+        pub owner: Owner,
         /// What was read.
         pub inputs: Vec<Progress>,
         /// Record batches to append, in order, dead letters included.

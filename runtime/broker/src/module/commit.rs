@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tidemill_protocol::{batch::Batch, manifest::Manifest};
 
 use super::{
-    change::{Commit, Outcome, Progress, Refused, Totals},
+    change::{Commit, Outcome, Owner, Progress, Refused, Totals},
     deployed::Deployed,
     event_time::{EventTimes, Seen},
     logs,
@@ -21,6 +21,19 @@ use crate::{batch, context::Context, effect::LogId, limits::MODULE_TROUBLE_MS, s
 type Unacceptable = String;
 
 impl Deployed {
+    /// This node's ownership of a task.
+    pub(super) fn owner(&self, number: u32, task: &Task) -> Owner {
+        let member = &self.members[task.member];
+        Owner {
+            module: self.name.clone(),
+            incarnation: self.incarnation,
+            task: number,
+            generation: task.generation,
+            member: member.id.clone(),
+            epoch: member.epoch,
+        }
+    }
+
     /// The entry that commits a batch, and what becomes true with it; `None` when no record was acknowledged.
     pub(super) fn commit(
         &self,
@@ -73,7 +86,6 @@ impl Deployed {
             return Err(reason);
         }
         let outputs = output_logs(state, core::mem::take(&mut processed.outputs))?;
-        let member = &self.members[task.member];
         let event_time = event_times(ctx, manifest, task, processed);
         let committing = Committing {
             positions,
@@ -84,12 +96,7 @@ impl Deployed {
             fired,
         };
         let commit = Commit {
-            module: self.name.clone(),
-            incarnation: self.incarnation,
-            task: processed.task.number,
-            generation: task.generation,
-            member: member.id.clone(),
-            epoch: member.epoch,
+            owner: self.owner(processed.task.number, task),
             inputs,
             outputs,
             state: core::mem::take(&mut processed.state),

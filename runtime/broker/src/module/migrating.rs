@@ -138,14 +138,11 @@ impl Deployed {
             Ok(step) => step,
             Err(why) => return self.cannot_migrate(ctx, number, release, &why),
         };
-        let member = &self.members[task.member];
+        let Some(task) = self.tasks.get(&number) else {
+            return;
+        };
         let migrate = Migrate {
-            module: self.name.clone(),
-            incarnation: self.incarnation,
-            task: number,
-            generation: task.generation,
-            member: member.id.clone(),
-            epoch: member.epoch,
+            owner: self.owner(number, task),
             release,
             expected: own.map_or(0, |own| own.chunks),
             rows: processed.state,

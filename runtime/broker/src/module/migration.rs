@@ -103,16 +103,9 @@ stored! {
 
 /// Applies a chunk.
 pub(super) fn migrate(state: &mut State, at: Stamp, migrate: &Migrate, changes: &mut Changes) -> Applied {
-    let owner = (migrate.member.as_str(), migrate.epoch);
-    let (deployment, task) = check_owner(
-        state,
-        &migrate.module,
-        migrate.incarnation,
-        (migrate.task, migrate.generation),
-        owner,
-    )?;
+    let (deployment, task) = check_owner(state, &migrate.owner)?;
     let release = deployment.release(migrate.release).ok_or(Refused::Fenced)?;
-    let is_meant = deployment.allows(migrate.task, migrate.release) && !task.fits(release.state_version);
+    let is_meant = deployment.allows(migrate.owner.task, migrate.release) && !task.fits(release.state_version);
     let own = task.migration.as_ref().filter(|own| own.release == migrate.release);
     let is_next =
         own.map_or(0, |own| own.chunks) == migrate.expected && own.is_none_or(|own| own.step != Step::Done(()));
@@ -124,20 +117,20 @@ pub(super) fn migrate(state: &mut State, at: Stamp, migrate: &Migrate, changes: 
     let inputs = deployment.manifest().clone();
     let copy = own.map_or(at.index, |own| own.copy);
     let key = TaskKey {
-        module: migrate.module.clone(),
+        module: migrate.owner.module.clone(),
         deployment: copy,
-        number: migrate.task,
+        number: migrate.owner.task,
     };
     for (bucket, own, value) in &migrate.rows {
         changes.put_raw(Table::ModuleState, state_key::encode(&key, bucket, own), value.clone());
     }
-    let offsets = offsets(state, &migrate.module, &inputs, migrate.task);
-    let tasks = state.modules.tasks.get_mut(&migrate.module);
-    let task = tasks.and_then(|tasks| tasks.get_mut(&migrate.task));
+    let offsets = offsets(state, &migrate.owner.module, &inputs, migrate.owner.task);
+    let tasks = state.modules.tasks.get_mut(&migrate.owner.module);
+    let task = tasks.and_then(|tasks| tasks.get_mut(&migrate.owner.task));
     let task = task.expect("the check found the task");
     if task.migration.as_ref().is_some_and(|other| other.copy != copy) {
         // For a release that runs, while another one takes over now.
-        task.drop_copy(migrate.task, changes);
+        task.drop_copy(migrate.owner.task, changes);
     }
     let state_bytes = task.migration.as_ref().map_or(task.state_bytes, |own| own.state_bytes);
     task.migration = Some(Migration {
@@ -149,13 +142,13 @@ pub(super) fn migrate(state: &mut State, at: Stamp, migrate: &Migrate, changes: 
     });
     let mut outcome = Outcome::Done;
     if migrate.step == Step::Done(()) && runs_already {
-        task.adopt(migrate.task, (from, layout), offsets, changes);
+        task.adopt(migrate.owner.task, (from, layout), offsets, changes);
         task.generation = at.index;
         outcome = Outcome::Claimed(at.index);
     }
-    task.save(&migrate.module, migrate.task, changes);
+    task.save(&migrate.owner.module, migrate.owner.task, changes);
     if outcome != Outcome::Done {
-        let deployment = find(state, &migrate.module)?;
+        let deployment = find(state, &migrate.owner.module)?;
         if deployment.migrated.is_none() {
             deployment.migrated = Some(Migrated {
                 from,

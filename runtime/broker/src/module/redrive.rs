@@ -305,14 +305,8 @@ impl Deployed {
             Ok(outputs) => outputs,
             Err(why) => return self.letter_over(ctx, tickets, number, Err(why)),
         };
-        let member = &self.members[task.member];
         let commit = Commit {
-            module: self.name.clone(),
-            incarnation: self.incarnation,
-            task: number,
-            generation: task.generation,
-            member: member.id.clone(),
-            epoch: member.epoch,
+            owner: self.owner(number, task),
             inputs: Vec::new(),
             outputs,
             state: core::mem::take(&mut processed.state),

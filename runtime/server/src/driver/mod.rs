@@ -461,7 +461,7 @@ impl<'a> Driver<'a> {
 
     fn propose(&mut self, id: ProposalId, command: Command) {
         let task = match &command {
-            Command::Module(Change::Commit(commit)) => Some(commit.task),
+            Command::Module(Change::Commit(commit)) => Some(commit.owner.task),
             _ => None,
         };
         let is_commit = task.is_some();

@@ -11,7 +11,7 @@ use crate::{
     entry::{Command, Entry, NewTopic},
     module::{
         EventTimes,
-        change::{Deploy, Migrate, Progress, Settle, Totals},
+        change::{Deploy, Migrate, Owner, Progress, Settle, Totals},
         migration::Step,
         run::Due,
     },
@@ -57,6 +57,17 @@ fn deploy(state_version: u32) -> Change {
     })
 }
 
+fn owner() -> Owner {
+    Owner {
+        module: "m".into(),
+        incarnation: 2,
+        task: 0,
+        generation: 3,
+        member: "m-0".into(),
+        epoch: -1,
+    }
+}
+
 /// A module whose task 0 is claimed, and a commit that is fine. The group has no members, which lets epoch -1 commit.
 fn ready() -> (Log, Commit) {
     let mut log = Log(State::default(), 0);
@@ -78,12 +89,7 @@ fn ready() -> (Log, Commit) {
     };
     assert_eq!(log.module(Change::Claim(claim)).0, Outcome::Claimed(3));
     let commit = Commit {
-        module: "m".into(),
-        incarnation: 2,
-        task: 0,
-        generation: 3,
-        member: "m-0".into(),
-        epoch: -1,
+        owner: owner(),
         inputs: vec![Progress {
             topic: IN,
             partition: 0,
@@ -173,13 +179,13 @@ fn timers_fire_once() {
 fn whatever_does_not_hold_refuses_all_of_it() {
     type Case = (fn(&mut Commit), Refused);
     let cases: [Case; 8] = [
-        (|commit| commit.module = "n".into(), Refused::UnknownModule),
-        (|commit| commit.incarnation -= 1, Refused::Fenced),
-        (|commit| commit.generation -= 1, Refused::Fenced),
-        (|commit| commit.member = "m-1".into(), Refused::Fenced),
-        (|commit| commit.task = 1, Refused::Fenced),
+        (|commit| commit.owner.module = "n".into(), Refused::UnknownModule),
+        (|commit| commit.owner.incarnation -= 1, Refused::Fenced),
+        (|commit| commit.owner.generation -= 1, Refused::Fenced),
+        (|commit| commit.owner.member = "m-1".into(), Refused::Fenced),
+        (|commit| commit.owner.task = 1, Refused::Fenced),
         (
-            |commit| commit.epoch = 1,
+            |commit| commit.owner.epoch = 1,
             Refused::Member(tidemill_protocol::error_code::ErrorCode::ILLEGAL_GENERATION),
         ),
         (|commit| commit.inputs[0].expected = Some(0), Refused::Moved(IN, 0)),
@@ -206,12 +212,7 @@ fn migrating() -> (Log, Migrate, Commit) {
     assert_eq!(log.module(Change::Commit(commit.clone())).0, Outcome::Done);
     assert_eq!(log.module(deploy(1)).0, Outcome::Done);
     let migrate = Migrate {
-        module: "m".into(),
-        incarnation: 2,
-        task: 0,
-        generation: 3,
-        member: "m-0".into(),
-        epoch: -1,
+        owner: owner(),
         release: 2,
         expected: 0,
         rows: vec![("s".into(), Bytes::from_static(b"k"), Some(Bytes::from_static(b"w")))],
@@ -225,11 +226,11 @@ fn migrating() -> (Log, Migrate, Commit) {
 fn a_chunk_follows_the_one_before_it_or_is_refused() {
     type Case = (fn(&mut Migrate), Refused);
     let cases: [Case; 8] = [
-        (|chunk| chunk.module = "n".into(), Refused::UnknownModule),
-        (|chunk| chunk.incarnation -= 1, Refused::Fenced),
-        (|chunk| chunk.generation -= 1, Refused::Fenced),
-        (|chunk| chunk.member = "m-1".into(), Refused::Fenced),
-        (|chunk| chunk.task = 1, Refused::Fenced),
+        (|chunk| chunk.owner.module = "n".into(), Refused::UnknownModule),
+        (|chunk| chunk.owner.incarnation -= 1, Refused::Fenced),
+        (|chunk| chunk.owner.generation -= 1, Refused::Fenced),
+        (|chunk| chunk.owner.member = "m-1".into(), Refused::Fenced),
+        (|chunk| chunk.owner.task = 1, Refused::Fenced),
         (|chunk| chunk.release = 1, Refused::Fenced),
         (|chunk| chunk.release = 3, Refused::Fenced),
         (|chunk| chunk.expected = 1, Refused::Fenced),
