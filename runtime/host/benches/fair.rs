@@ -40,8 +40,8 @@ fn main() {
     let count = thread::available_parallelism().map_or(1, usize::from);
     let sandbox = Arc::new(Sandbox::new(directory.path(), Arc::new(NoState)).unwrap());
     let lanes = Lanes::start(count, sandbox).unwrap();
-    let decent = run("route", &route);
-    let spinning = spinning(&lanes, run("bad_actors", &actors));
+    let decent = run("route", &route, "");
+    let spinning = spinning(&lanes, run("bad_actors", &actors, ""));
     // One task is one batch in flight: nothing waits while its outcome is on its way.
     for tasks in [1, 2 * count] {
         let (mut capacity, mut alone, mut beside, mut neighbour) = (0.0, 0.0, 0.0, 0.0);

@@ -61,11 +61,13 @@ fn wasm_target() -> Done {
 /// Builds every guest example as a component.
 pub(crate) fn guests() -> Done {
     wasm_target()?;
-    let manifest = "guest-examples/Cargo.toml";
     cargo(&[
         "build",
         "--manifest-path",
-        manifest,
+        "guest-examples/Cargo.toml",
+        // Cargo looks for it from where it is started: vector instructions, as `tidemill module build` asks for them.
+        "--config",
+        "guest-examples/.cargo/config.toml",
         "--target",
         WASM_TARGET,
         "--release",

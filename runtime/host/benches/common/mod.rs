@@ -14,13 +14,19 @@ use tidemill_protocol::{batch::Builder, records::Records};
 pub(crate) const RECORDS: usize = 1_000;
 const VALUE_BYTES: usize = 100;
 
-/// A record batch whose keys name three teams in turn.
+/// A record batch of payments whose keys name three teams in turn.
 pub(crate) fn input() -> Bytes {
-    let value = [b'v'; VALUE_BYTES];
     let mut builder = Builder::new();
     for (n, timestamp) in (0..RECORDS).zip(1_700_000_000_000..) {
         let key = format!("{}.{}", ["orders", "users", "weather"][n / 10 % 3], n % 97);
-        builder.append(timestamp, Some(key.as_bytes()), Some(&value), []);
+        let currency = ["EUR", "USD"][n % 2];
+        let mut value = format!(
+            r#"{{"payment":{n},"amount":{},"currency":"{currency}","note":""#,
+            n * 7 % 1_000 + 1
+        );
+        value.extend(std::iter::repeat_n('n', VALUE_BYTES - value.len() - 2));
+        value.push_str("\"}");
+        builder.append(timestamp, Some(key.as_bytes()), Some(value.as_bytes()), []);
     }
     builder.finish()
 }
@@ -31,8 +37,8 @@ pub(crate) fn component(name: &str) -> Option<Vec<u8>> {
     fs::read(guests.join(format!("{name}.wasm"))).ok()
 }
 
-/// A run of a guest over [`input`].
-pub(crate) fn run(name: &str, component: &[u8]) -> Run {
+/// A run of a guest over [`input`]; `work` is what it is asked to do, if it asks.
+pub(crate) fn run(name: &str, component: &[u8], work: &str) -> Run {
     let output = OutputTopic {
         partitions: 4,
         batch_bytes_max: 1 << 20,
@@ -43,6 +49,7 @@ pub(crate) fn run(name: &str, component: &[u8]) -> Run {
         ("users", "team.users"),
         ("otherwise", "team.rest"),
         ("act", "none"),
+        ("work", work),
     ];
     let records = Records::from(input());
     Run {
