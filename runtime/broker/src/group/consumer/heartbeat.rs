@@ -219,8 +219,15 @@ impl Turn<'_, '_> {
             self.seat.touch_member(id);
             return Ok(member);
         }
-        let late = request.member_epoch == member.previous_epoch
-            && owned.is_some_and(|owned| is_subset(owned, &member.assigned));
+        let late = match from {
+            // It advances without being asked, maybe several times before it hears of the first: all its calls come in order, and the
+            // last one says what it owns.
+            Requester::Module(_) => request.member_epoch < member.epoch,
+            Requester::Connection(_) => {
+                request.member_epoch == member.previous_epoch
+                    && owned.is_some_and(|owned| is_subset(owned, &member.assigned))
+            }
+        };
         if request.member_epoch != member.epoch && !late {
             return refuse(
                 ErrorCode::FENCED_MEMBER_EPOCH,

@@ -1,5 +1,11 @@
 //! KIP-848 clients and modules' members that come, go, die, come back; topics that grow; a log that is slow, refuses, or restarts.
-use alloc::{collections::BTreeSet, format, string::String, vec, vec::Vec};
+use alloc::{
+    collections::{BTreeSet, VecDeque},
+    format,
+    string::String,
+    vec,
+    vec::Vec,
+};
 use proptest::prelude::*;
 use tidemill_protocol::{
     api::{
@@ -23,7 +29,10 @@ struct Client {
     owned: Partitions,
     /// What it will own when it has given up the rest and said so.
     assigned: Partitions,
-    waits_for: Option<u64>,
+    /// Calls that are not answered: one, unless a module's member had something new to say meanwhile.
+    waits_for: VecDeque<u64>,
+    /// What it said last that it owns.
+    told: Partitions,
     is_alive: bool,
     incarnation: u32,
 }
@@ -38,7 +47,8 @@ impl Client {
             epoch: 0,
             owned: Partitions::new(),
             assigned: Partitions::new(),
-            waits_for: None,
+            waits_for: VecDeque::new(),
+            told: Partitions::new(),
             is_alive: false,
             incarnation: 0,
         }
@@ -62,16 +72,24 @@ impl Client {
         self.epoch = 0;
         self.owned.clear();
         self.assigned.clear();
-        self.waits_for = None;
+        self.waits_for.clear();
     }
 
-    /// Sends a heartbeat, unless one is under way.
+    /// Sends a heartbeat, unless one is under way. A module's member gives up one task at a time, as their batches end, and says so at once.
     fn beat(&mut self, sim: &mut Sim) {
-        if !self.is_alive || self.waits_for.is_some() {
+        if !self.is_alive || !self.is_module && !self.waits_for.is_empty() {
             return;
         }
         // It has given up what is not assigned any more before it says so.
-        self.owned = self.assigned.clone();
+        if self.is_module {
+            self.give_one_up();
+        } else {
+            self.owned = self.assigned.clone();
+        }
+        if !self.waits_for.is_empty() && (self.epoch == 0 || self.told == self.owned) {
+            return;
+        }
+        self.told = self.owned.clone();
         let owned = self.owned.iter().map(|(topic, partitions)| TopicPartitions {
             topic_id: *topic,
             partitions: partitions.iter().copied().collect(),
@@ -86,15 +104,31 @@ impl Client {
             topic_partitions: Some(owned.collect()),
             ..ConsumerGroupHeartbeatRequest::default()
         };
-        self.waits_for = Some(sim.send(self.is_module, request));
+        self.waits_for.push_back(sim.send(self.is_module, request));
+    }
+
+    fn give_one_up(&mut self) {
+        for (topic, partitions) in &mut self.owned {
+            let assigned = self.assigned.get(topic);
+            let gone = partitions
+                .iter()
+                .find(|partition| !assigned.is_some_and(|all| all.contains(partition)));
+            if let Some(gone) = gone.copied() {
+                partitions.remove(&gone);
+                break;
+            }
+        }
+        self.owned.retain(|_, partitions| !partitions.is_empty());
     }
 
     fn listen(&mut self, sim: &mut Sim) {
-        let Some(Response::ConsumerGroupHeartbeat(response)) = self.waits_for.and_then(|id| sim.answer(id)) else {
-            return;
-        };
-        self.waits_for = None;
-        self.hear(response);
+        for call in self.waits_for.clone() {
+            let Some(Response::ConsumerGroupHeartbeat(response)) = sim.answer(call) else {
+                continue;
+            };
+            self.waits_for.retain(|other| *other != call);
+            self.hear(response);
+        }
     }
 
     fn hear(&mut self, response: ConsumerGroupHeartbeatResponse) {
@@ -112,6 +146,16 @@ impl Client {
                         self.owned.entry(*topic).or_default().extend(partitions);
                     }
                 }
+            }
+            ErrorCode::FENCED_MEMBER_EPOCH if self.is_module => {
+                // It may know more than a log that refused an entry, never less than it must.
+                let why = response.error_message.unwrap();
+                let epochs: Vec<i32> = why
+                    .split([' ', ',', '.'])
+                    .filter_map(|word| word.parse().ok())
+                    .collect();
+                assert!(epochs[0] < epochs[1], "{why}");
+                self.rejoin();
             }
             ErrorCode::FENCED_MEMBER_EPOCH | ErrorCode::UNKNOWN_MEMBER_ID | ErrorCode::GROUP_ID_NOT_FOUND => {
                 self.rejoin()
@@ -193,7 +237,7 @@ impl World {
             Step::Restart => {
                 self.sim.restart();
                 for client in &mut self.clients {
-                    client.waits_for = None;
+                    client.waits_for.clear();
                     if client.is_module && client.is_alive {
                         client.rejoin();
                     }
