@@ -205,8 +205,14 @@ impl Deployed {
                 self.member_refused(member, code);
                 self.poll_members(ctx, tickets);
             }
-            // The member's new epoch is on its way to it.
-            Refused::Member(_) => task.phase = Phase::Waiting(ctx.now + MODULE_TROUBLE_MS),
+            // The member's new epoch is on its way to it, or has come meanwhile.
+            Refused::Member(_) => {
+                task.phase = Phase::Idle(Some(ctx.now + MODULE_TROUBLE_MS));
+                let member = task.member;
+                if self.is_current(ctx.state, member) {
+                    self.advance(ctx, tickets, number, Patience::None);
+                }
+            }
             _ => {
                 self.tasks.remove(&number);
                 self.settle(ctx, tickets);

@@ -286,7 +286,28 @@ impl Deployed {
         // An answer without news is waited for until the next timeout, so that nobody can make this go round at once.
         if has_changed {
             self.poll_members(ctx, tickets);
+            let idle = |task: &Task| task.member == index && matches!(task.phase, Phase::Idle(_));
+            let idle: Vec<u32> = self
+                .tasks
+                .iter()
+                .filter(|(_, task)| idle(task))
+                .map(|(number, _)| *number)
+                .collect();
+            for number in idle {
+                self.advance(ctx, tickets, number, Patience::None);
+            }
         }
+    }
+
+    /// Whether a member knows the epoch that the group has it at: what it was told before may have come too late for a claim or a commit.
+    pub(super) fn is_current(&self, state: &State, index: usize) -> bool {
+        let member = self.members.get(index);
+        member.is_some_and(|member| {
+            state
+                .groups
+                .check_commit(&self.name, &member.id, None, member.epoch)
+                .is_ok()
+        })
     }
 
     /// The group does not accept what a member wanted to commit.
@@ -533,6 +554,9 @@ impl Deployed {
             Some(Outcome::Refused(Refused::Member(code))) if is_fencing(code) && index < self.members.len() => {
                 self.member_refused(index, code);
                 self.poll_members(ctx, tickets);
+            }
+            Some(Outcome::Refused(Refused::Member(_))) if self.is_current(ctx.state, index) => {
+                self.settle(ctx, tickets)
             }
             _ => self.settle_at = Some(ctx.now + MODULE_TROUBLE_MS),
         }
