@@ -1,7 +1,7 @@
 //! Cuts a byte stream into frames, and never holds more than was announced and allowed.
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use tidemill_protocol::frame::{self, FrameError, LENGTH_BYTES};
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
@@ -15,6 +15,10 @@ use crate::{
 
 /// Read at a time when nothing larger is announced. An idle connection keeps no more than this.
 const CHUNK: usize = 8 << 10;
+
+/// Frames up to this size are copied out of the chunk. Batches stay in memory as slices of their frame, and one of a hundred bytes must not
+/// keep a chunk: with this, what is kept takes at most twice what is counted.
+const COPIED_MAX: usize = CHUNK / 2;
 
 /// Why there is no further frame.
 #[derive(Debug, thiserror::Error)]
@@ -83,9 +87,19 @@ impl<R: AsyncRead + Unpin> Frames<R> {
                 .await
                 .map_err(|_| FrameEnd::Slow)??;
         }
-        let mut bytes = self.buffer.split_to(LENGTH_BYTES + length).freeze();
-        bytes = bytes.slice(LENGTH_BYTES..);
+        self.buffer.advance(LENGTH_BYTES);
+        let bytes = self.take(length);
         Ok(Next::Frame(Frame { bytes, permit }))
+    }
+
+    /// Takes so many bytes, which are there, off the front.
+    fn take(&mut self, count: usize) -> Bytes {
+        if COPIED_MAX < count {
+            return self.buffer.split_to(count).freeze();
+        }
+        let bytes = Bytes::copy_from_slice(&self.buffer[..count]);
+        self.buffer.advance(count);
+        bytes
     }
 
     async fn at_least(&mut self, count: usize) -> Result<(), FrameEnd> {
@@ -102,5 +116,24 @@ impl<R: AsyncRead + Unpin> Frames<R> {
             self.buffer.reserve(wanted.max(CHUNK));
         }
         self.from.read_buf(&mut self.buffer).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_frame_that_is_kept_does_not_keep_its_chunk() {
+        let mut frames = Frames::new(tokio::io::empty());
+        frames.buffer.extend_from_slice(&[7; 3 * CHUNK]);
+        let small = frames.take(COPIED_MAX);
+        let large = frames.take(CHUNK);
+        assert!(small.is_unique(), "a copy of its own");
+        assert!(!large.is_unique(), "a slice of the buffer");
+        assert_eq!(
+            (small.len(), large.len(), frames.buffer.len()),
+            (CHUNK / 2, CHUNK, 3 * CHUNK / 2)
+        );
     }
 }
