@@ -34,7 +34,7 @@ pub const FETCH_WAIT_MS_MAX: i32 = 5 * 60 * 1000;
 pub const FETCH_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Modules deployed on a shard.
-pub const MODULES_MAX: usize = 1000;
+pub const MODULES_MAX: usize = 10_000;
 
 /// Releases kept of each module, to roll back to.
 pub const RELEASES_KEPT: usize = 10;

@@ -24,6 +24,7 @@ use crate::{
     context::{self, Context},
     effect::RequestId,
     entry::{Command, NewTopic},
+    limits::MODULES_MAX,
 };
 
 /// A management call as the core gets it.
@@ -223,7 +224,11 @@ impl Modules {
 pub(super) fn refusal(module: &str, refused: &Refused) -> Answer {
     match refused {
         Refused::UnknownModule => unknown(module),
-        Refused::TooManyModules => Answer::error(ErrorCode::Exhausted, "there are too many modules"),
+        Refused::TooManyModules => Answer::error_with_hint(
+            ErrorCode::Exhausted,
+            format!("{MODULES_MAX} modules are deployed, more are not allowed"),
+            "delete one: tidemill module delete NAME",
+        ),
         Refused::MissingTopic(topic) => {
             let message = format!("topic {topic:?} does not exist");
             Answer::error_with_hint(

@@ -8,9 +8,12 @@ mod daemon;
 mod idle;
 mod latency;
 mod load;
+mod module;
+mod modules;
 mod payload;
 mod produce;
 mod raw;
+mod rebalance;
 mod report;
 mod start;
 mod target;
@@ -39,6 +42,7 @@ type Problem = Box<dyn std::error::Error + Send + Sync>;
   tidemill bench produce --transport tcp --record-bytes 100 --json
   tidemill bench latency --rate 20000 --transport tcp
   tidemill bench consume --consumers 4 --restart
+  tidemill bench modules guest-examples/route                  # a thousand that do nothing
   tidemill bench produce --transport tcp --bootstrap kafka.example:9092 --producers 8
   tidemill bench raw disk --commit-bytes 64KiB                 # what the disk can do at most
 
@@ -58,6 +62,8 @@ enum Workload {
     Consume(consume::Consume),
     Latency(latency::Latency),
     Transform(transform::Transform),
+    Modules(modules::Modules),
+    Rebalance(rebalance::Rebalance),
     Idle(idle::Idle),
     Start(start::Start),
     #[command(subcommand)]
@@ -74,6 +80,8 @@ impl Group {
             Workload::Consume(consume) => run(consume.measure()),
             Workload::Latency(latency) => run(latency.measure()),
             Workload::Transform(transform) => run(transform.measure()),
+            Workload::Modules(modules) => run(modules.measure()),
+            Workload::Rebalance(rebalance) => run(rebalance.measure()),
             Workload::Idle(idle) => run(idle.measure()),
             Workload::Start(start) => run(start.measure()),
             Workload::Raw(raw) => run(raw.measure()),

@@ -74,7 +74,7 @@ impl Start {
 }
 
 /// Writes one record and waits for its acknowledgement, from the connection on.
-async fn one_record(target: &Target) -> Result<(), Problem> {
+pub(super) async fn one_record(target: &Target) -> Result<(), Problem> {
     let mut connection = target.connect().await?;
     let topic = topic(&mut connection, &target.topic).await?;
     let mut builder = Builder::new();

@@ -1,0 +1,83 @@
+//! The module of a workload that has one.
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use tidemill_client::{
+    Deploy,
+    management::{ModuleState, ModuleStatus},
+};
+use tidemill_protocol::manifest::{Manifest, Start};
+
+use super::Problem;
+use super::target::Target;
+use super::wire::{self, Connection};
+
+/// Which module.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Module")]
+pub(super) struct ModuleArgs {
+    /// Folder with a `module.toml`, or the manifest itself.
+    module: PathBuf,
+    /// The component, instead of the one that the manifest names.
+    #[arg(long, value_name = "FILE")]
+    component: Option<PathBuf>,
+}
+
+impl ModuleArgs {
+    /// The module, from the earliest record of its inputs on.
+    pub(super) fn read(&self) -> Result<Deploy, Problem> {
+        let path = match self.module.is_dir() {
+            true => self.module.join("module.toml"),
+            false => self.module.clone(),
+        };
+        let at = |path: &Path, e: &dyn std::fmt::Display| Problem::from(format!("{}: {e}", path.display()));
+        let text = std::fs::read_to_string(&path).map_err(|e| at(&path, &e))?;
+        let mut manifest: Manifest = toml::from_str(&text).map_err(|e| at(&path, &e))?;
+        for input in &mut manifest.input {
+            input.start = Start::Earliest;
+        }
+        let named = manifest.module.component.as_ref();
+        let beside = named.map(|named| path.parent().unwrap_or(Path::new(".")).join(named));
+        let component = self
+            .component
+            .clone()
+            .or(beside)
+            .ok_or("name the component with --component")?;
+        let bytes = std::fs::read(&component).map_err(|e| at(&component, &e))?;
+        Ok(Deploy::new(manifest, bytes))
+    }
+}
+
+/// The topic of a module's first input.
+pub(super) fn input(deploy: &Deploy) -> Result<String, Problem> {
+    let input = deploy.manifest.input.first().ok_or("the module has no input")?;
+    Ok(input.topic.clone())
+}
+
+/// An error if a module does not run and will not by itself.
+pub(super) fn check(status: &ModuleStatus) -> Result<(), Problem> {
+    match (status.state, &status.reason) {
+        (ModuleState::Staged | ModuleState::Running, _) => Ok(()),
+        (_, reason) => Err(format!(
+            "{} has stopped: {}",
+            status.module,
+            reason.as_deref().unwrap_or("no reason")
+        )
+        .into()),
+    }
+}
+
+/// Creates every topic that a module names but its first input.
+pub(super) async fn create_other_topics(target: &Target, deploy: &Deploy, partitions: i32) -> Result<(), Problem> {
+    if target.daemon.is_none() {
+        return Err("modules are measured on a throw-away daemon: leave --bootstrap out".into());
+    }
+    let mut connection: Connection = target.connect().await?;
+    let manifest = &deploy.manifest;
+    let inputs = manifest.input.iter().skip(1).map(|input| &input.topic);
+    let outputs = manifest.output.iter().map(|output| &output.topic);
+    for topic in inputs.chain(outputs).chain(&manifest.dead_letter.topic) {
+        wire::create_topic(&mut connection, topic, partitions).await?;
+    }
+    Ok(())
+}
