@@ -7,8 +7,10 @@
 //! | `upper-case` | keys and values | every record in upper case |
 //! | `filter` | values, as JSON | the large payments, as they are |
 //! | `count` | keys | one record a key: how often it was in the batch |
+//! | `tally` | keys | every record: how often its key was there so far, which is state |
 //!
-//! `cargo bench --workspace --bench workloads` runs them in the sandbox and natively.
+//! `cargo bench --workspace --bench workloads` runs them in the sandbox and natively, `tidemill bench transform guest-examples/workloads
+//! --record-bytes 100B --keys 10000` runs `tally` in a daemon.
 use tidemill_guest::prelude::*;
 
 pub mod work;
@@ -20,10 +22,11 @@ fn process(batch: &Batch) -> Result<Ack, Error> {
         Some("upper-case") => upper_case(batch)?,
         Some("filter") => filter(batch)?,
         Some("count") => count(batch)?,
-        _ => {
-            return Err(Error::fatal(
-                "[config] work: identity, forward, upper-case, filter or count",
-            ));
+        Some("tally") => tally(batch)?,
+        other => {
+            return Err(Error::fatal(format!(
+                "[config] work = {other:?} is not one of this module's"
+            )));
         }
     }
     Ok(Ack::All)
@@ -63,6 +66,17 @@ fn count(batch: &Batch) -> Result<(), Error> {
     let mut out = Output::to("tame");
     for (key, count) in counts {
         out.push(Message::new().key(Some(key)).value(Some(&count.to_le_bytes())));
+    }
+    out.send()
+}
+
+fn tally(batch: &Batch) -> Result<(), Error> {
+    let (keys, tallies) = (batch.keys_only(), state::open("tallies")?);
+    let mut out = Output::to("tame");
+    for record in &keys {
+        let key = record.key().unwrap_or_default();
+        let tally = tallies.increment(key, 1)?;
+        out.push(Message::new().key(Some(key)).value(Some(&tally.to_le_bytes())));
     }
     out.send()
 }

@@ -134,7 +134,7 @@ fn guest(run: Run, component: &[u8]) -> f64 {
 fn start(run: &Run, component: &[u8]) {
     let (_directory, sandbox) = sandbox(component);
     sandbox.load(&run.version.digest).unwrap();
-    let mut call = |fresh: bool| {
+    let call = |fresh: bool| {
         if fresh {
             sandbox.revoke(&run.version, None, RevokeReason::Rebalance, &Arc::default());
         }

@@ -4,6 +4,7 @@ use std::{fmt, process::Command};
 use serde_json::Value;
 
 use super::Context;
+use crate::run::root;
 
 /// One measurement of one subject at one work.
 pub(super) struct Case {
@@ -82,6 +83,7 @@ pub(super) fn tidemill(context: &Context, words: &[&str]) -> Result<Value, Strin
         .arg("bench")
         .args(words)
         .arg("--json")
+        .current_dir(root())
         .output()
         .map_err(|e| format!("{}: {e}", context.tidemill.display()))?;
     if !output.status.success() {

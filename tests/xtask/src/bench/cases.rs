@@ -16,11 +16,17 @@ const PARTITIONS: &str = "produce 1 KiB, 4 producers, 10,000 partitions";
 const START: &str = "cold start to the first acknowledgement, ms";
 const KILLED: &str = "serving after kill -9, ms";
 const IDLE: &str = "an idle connection, KiB in the daemon";
+const TRANSFORM: &str = "exactly once through a module, 100 B, 4 tasks";
+const MODULES: &str = "one module more beside 1,000 idle ones, until it runs, ms";
+const REBALANCE: &str = "a task's longest pause while 100 tasks are shared out anew, ms";
 
 const LIMIT_QUIC: &str = "limit: quinn loopback";
 const LIMIT_TCP: &str = "limit: TCP loopback";
 const LIMIT_DISK: &str = "limit: append + fdatasync";
 const LIMIT_OVER: &str = "limit: overwrite + fdatasync";
+const LIMIT_COMMIT: &str = "limit: one overwrite of 4 KiB + fdatasync";
+const STATELESS: &str = "Tidemill, route";
+const STATEFUL: &str = "Tidemill, count by 10,000 keys";
 const QUIC: &str = "Tidemill QUIC";
 const QUIC_WIRE: &str = "Tidemill QUIC, plain client";
 const TCP: &str = "Tidemill TCP";
@@ -72,6 +78,8 @@ pub(super) fn all(context: &Context) -> Vec<Case> {
             let words = format!("latency --rate {rate} --transport {transport}");
             cases.push(timed(work, subject, None, words, true));
         }
+        let commit = &["raw", "disk", "--commit-bytes", "4KiB", "--overwrite"];
+        cases.push(raw(work, LIMIT_COMMIT, commit));
         cases.extend(latency_peers(context, work, rate.parse().unwrap_or(1000)));
     }
     let words = "produce --partitions 10000 --transport tcp";
@@ -96,6 +104,26 @@ pub(super) fn all(context: &Context) -> Vec<Case> {
         format!("idle --connections {count}"),
         "/more/daemon_kib_each",
     ));
+    cases.extend(modules(context));
+    cases
+}
+
+fn modules(context: &Context) -> Vec<Case> {
+    let transform = |subject, module| {
+        let line = format!("transform guest-examples/{module} --record-bytes 100B --partitions 4");
+        timed(TRANSFORM, subject, None, line, false)
+    };
+    let rebalance = "rebalance guest-examples/route --partitions 100";
+    let mut cases = vec![
+        transform(STATELESS, "route"),
+        transform(STATEFUL, "workloads --keys 10000"),
+        own(REBALANCE, QUIC, rebalance.to_owned(), "/latency_ms/max"),
+    ];
+    // Each has to be compiled.
+    if context.is_long {
+        let line = "modules guest-examples/route --modules 1000".to_owned();
+        cases.push(own(MODULES, QUIC, line, "/latency_ms/p50"));
+    }
     cases
 }
 

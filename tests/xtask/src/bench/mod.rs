@@ -77,6 +77,7 @@ pub(crate) fn bench(options: &Options) -> Done {
         is_long: options.is_long(),
         commit_bytes: Default::default(),
     };
+    super::run::guests()?;
     let cases = cases::all(&context);
     let is_wanted = |work: &str| options.only.as_ref().is_none_or(|only| work.contains(only));
     let cases: Vec<_> = cases.into_iter().filter(|case| is_wanted(case.work)).collect();
@@ -98,7 +99,6 @@ pub(crate) fn bench(options: &Options) -> Done {
         text::replace(&root().join("docs/performance.md"), &page)?;
     }
     if options.parts {
-        super::run::guests()?;
         cargo(&["bench", "--package", "tidemill-storage", "--locked"])?;
         cargo(&["bench", "--package", "tidemill-host", "--locked"])?;
     }

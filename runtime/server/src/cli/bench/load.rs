@@ -15,6 +15,9 @@ pub(super) struct LoadArgs {
     /// Bytes of a record's value.
     #[arg(long, short = 's', value_name = "SIZE", default_value = "1KiB")]
     pub(super) record_bytes: Size,
+    /// Different keys of the records; without it they have none.
+    #[arg(long, value_name = "COUNT", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
+    pub(super) keys: u64,
     /// Bytes collected into a batch, before compression.
     #[arg(long, short, value_name = "SIZE", default_value = "64KiB")]
     pub(super) batch_bytes: Size,
@@ -70,6 +73,7 @@ impl LoadArgs {
     pub(super) fn at_once(record_bytes: Size) -> LoadArgs {
         LoadArgs {
             record_bytes,
+            keys: 0,
             batch_bytes: Size(64 << 10),
             linger: Span(0),
             acks: AcksArg::All,
@@ -84,6 +88,7 @@ impl LoadArgs {
     pub(super) fn settings(&self) -> Vec<(&'static str, Value)> {
         vec![
             ("record_bytes", json!(self.record_bytes.0)),
+            ("keys", json!(self.keys)),
             ("batch_bytes", json!(self.batch_bytes.0)),
             ("linger_ms", json!(self.linger.0)),
             (

@@ -46,6 +46,32 @@ impl Payload {
     }
 }
 
+/// Keys to count by: each as likely as any other.
+#[derive(Clone, Debug)]
+pub(super) struct Keys {
+    keys: Vec<Bytes>,
+    chance: Chance,
+}
+
+impl Keys {
+    /// So many different ones, in an order that the seed decides; of none, records have no keys.
+    pub(super) fn new(count: u64, seed: u64) -> Keys {
+        Keys {
+            keys: (0..count)
+                .map(|number| Bytes::from(format!("key-{number:06}")))
+                .collect(),
+            chance: Chance(seed),
+        }
+    }
+
+    /// The next key; shared, not copied.
+    pub(super) fn next(&mut self) -> Option<Bytes> {
+        let count = u64::try_from(self.keys.len()).unwrap_or(u64::MAX);
+        let at = usize::try_from(self.chance.next().checked_rem(count)?).ok()?;
+        self.keys.get(at).cloned()
+    }
+}
+
 /// One value. What is too short for JSON is cut off.
 fn value(bytes: usize, chance: &mut Chance) -> Bytes {
     let mut text = format!(
@@ -70,6 +96,7 @@ fn value(bytes: usize, chance: &mut Chance) -> Bytes {
 }
 
 /// SplitMix64: small, and the same everywhere.
+#[derive(Clone, Debug)]
 struct Chance(u64);
 
 impl Chance {

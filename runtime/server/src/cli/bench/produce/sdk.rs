@@ -9,7 +9,7 @@ use tidemill_client::{Client, Delivery, Producer, Record};
 
 use super::super::Problem;
 use super::super::crew::Seat;
-use super::super::payload::Payload;
+use super::super::payload::{Keys, Payload};
 use super::super::report::{Latencies, latencies};
 use super::super::target;
 use super::{Plan, Produced};
@@ -45,6 +45,7 @@ struct One {
     plan: Arc<Plan>,
     seat: Seat,
     payload: Payload,
+    keys: Keys,
     latencies: Rc<RefCell<Latencies>>,
 }
 
@@ -62,6 +63,7 @@ impl One {
             plan: plan.clone(),
             seat: seat.clone(),
             payload: Payload::new(plan.load.record_bytes.bytes(), seed),
+            keys: Keys::new(plan.load.keys, seed),
             latencies: latencies.clone(),
         })
     }
@@ -72,7 +74,8 @@ impl One {
         let mut records = 0;
         while records < records_max && clock::instant() < deadline {
             for number in 0..SAMPLE.min(records_max - records) {
-                let record = Record::to(self.plan.topic.name.clone()).value(self.payload.next());
+                let mut record = Record::to(self.plan.topic.name.clone()).value(self.payload.next());
+                record.key = self.keys.next();
                 let delivery = self.producer.enqueue(record).await?;
                 if number == 0 {
                     self.time(delivery);

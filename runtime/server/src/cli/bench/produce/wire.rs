@@ -12,7 +12,7 @@ use tidemill_protocol::records::Records;
 
 use super::super::Problem;
 use super::super::crew::Seat;
-use super::super::payload::Payload;
+use super::super::payload::{Keys, Payload};
 use super::super::report::{Latencies, latencies};
 use super::super::wire::{Connection, check};
 use super::{Plan, Produced};
@@ -46,6 +46,7 @@ struct Lane {
     partitions: Vec<(i32, Producer)>,
     next: usize,
     payload: Payload,
+    keys: Keys,
     latencies: Latencies,
 }
 
@@ -70,6 +71,7 @@ async fn lanes(plan: &Arc<Plan>, seat: &Seat) -> Result<Vec<Lane>, Problem> {
             partitions: partitions.into_iter().map(|index| (index, identity)).collect(),
             next,
             payload: Payload::new(plan.load.record_bytes.bytes(), seat.number as u64),
+            keys: Keys::new(plan.load.keys, seat.number as u64),
             latencies: latencies(),
         });
     }
@@ -156,12 +158,12 @@ impl Lane {
         builder.producer(identity);
         let now = clock::wall_ms();
         loop {
-            let value = self.payload.next();
-            let added = Builder::record_bytes_max(None, Some(&value), &[]);
+            let (key, value) = (self.keys.next(), self.payload.next());
+            let added = Builder::record_bytes_max(key.as_deref(), Some(&value), &[]);
             if !builder.is_empty() && bytes_max < builder.size() + added {
                 break;
             }
-            builder.append(now, None, Some(&value), []);
+            builder.append(now, key.as_deref(), Some(&value), []);
         }
         let records = builder.record_count();
         Ok((builder.finish_compressed(self.plan.load.codec())?, records))
