@@ -121,7 +121,7 @@ fn luhn(digits: impl DoubleEndedIterator<Item = u8>) -> bool {
         .enumerate()
         .map(|(i, d)| u32::from(if i % 2 == 1 { double(d) } else { d }))
         .sum();
-    sum % 10 == 0
+    sum.is_multiple_of(10)
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-#![allow(unreachable_pub, reason = "the bench compiles it as its own module")]
 //! What is done with a record. This file is compiled twice: into the module, and natively into the bench that compares the two.
+#![allow(unreachable_pub, reason = "the bench compiles it as its own module")]
 use std::collections::HashMap;
 
 use serde::Deserialize;

@@ -1,11 +1,11 @@
 //! A task's rows as they are, a chunk at a time: what a migration begins with.
 use bytes::Bytes;
 use tidemill_broker::module::{
-    run::{Migrated, Processed, StateReader, TaskKey, Verdict},
+    run::{Migrated, Processed, StateReader, StateRow, TaskKey, Verdict},
     state_key,
 };
 
-use crate::{call::Call, limits, overlay::Row};
+use crate::{call::Call, limits};
 
 impl Call {
     /// The rows after `after`, as writes, and how far they go.
@@ -19,7 +19,7 @@ impl Call {
     }
 }
 
-fn chunk(reader: &dyn StateReader, task: &TaskKey, after: &Bytes) -> (Vec<Row>, Migrated) {
+fn chunk(reader: &dyn StateReader, task: &TaskKey, after: &Bytes) -> (Vec<StateRow>, Migrated) {
     let (mut rows, mut bytes, mut last) = (Vec::new(), 0, after.clone());
     loop {
         let page = reader.rows(task, &last, limits::COPY_ROWS_READ);
@@ -39,7 +39,7 @@ fn chunk(reader: &dyn StateReader, task: &TaskKey, after: &Bytes) -> (Vec<Row>, 
 }
 
 /// `None` for a key that no host wrote.
-fn written(row: &Bytes, value: Bytes) -> Option<Row> {
+fn written(row: &Bytes, value: Bytes) -> Option<StateRow> {
     let (bucket, key) = state_key::split(row)?;
-    Some((bucket.to_owned(), row.slice_ref(key), Some(value)))
+    Some((row.slice_ref(bucket.as_bytes()), row.slice_ref(key), Some(value)))
 }

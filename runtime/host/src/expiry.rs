@@ -5,14 +5,13 @@
 use bytes::Bytes;
 use tidemill_broker::module::{
     expiry_row::{self, Indexed, Stamp},
-    run::{StateReader, StateScan, TaskKey},
+    run::{StateReader, StateRow, StateScan, TaskKey},
 };
 use tidemill_protocol::manifest::Clock;
 
-use crate::{
-    limits,
-    overlay::{Row, size},
-};
+use crate::{limits, overlay::size};
+
+const INDEX: Bytes = Bytes::from_static(expiry_row::INDEX.as_bytes());
 
 /// Committed rows, and those of this call before them.
 pub(crate) struct Rows<'a> {
@@ -21,7 +20,7 @@ pub(crate) struct Rows<'a> {
     /// Whose they are.
     pub(crate) task: &'a TaskKey,
     /// What this call writes.
-    pub(crate) written: Vec<Row>,
+    pub(crate) written: Vec<StateRow>,
 }
 
 impl Rows<'_> {
@@ -38,10 +37,10 @@ impl Rows<'_> {
             entries_max: most,
         });
         // What this call wrote has moved its own rows of the index, and lives.
-        let own: std::collections::HashSet<(String, Bytes)> = self
+        let own: std::collections::HashSet<(Bytes, Bytes)> = self
             .written
             .iter()
-            .filter(|(bucket, ..)| bucket != expiry_row::INDEX)
+            .filter(|(bucket, ..)| *bucket != INDEX)
             .map(|(bucket, key, _)| (bucket.clone(), key.clone()))
             .collect();
         let (mut shrinks, mut bytes) = (0, 0);
@@ -49,7 +48,7 @@ impl Rows<'_> {
             let Some(indexed) = expiry_row::decode_index(&row) else {
                 continue;
             };
-            if own.contains(&(indexed.rows.clone(), indexed.key.clone())) {
+            if own.contains(&(indexed.rows.clone().into(), indexed.key.clone())) {
                 continue;
             }
             let before = self.written.len();
@@ -66,7 +65,7 @@ impl Rows<'_> {
 
     fn remove(&mut self, indexed: Indexed, row: Bytes, now: i64) -> i64 {
         let Indexed { clock, at, rows, key } = indexed;
-        self.written.push((expiry_row::INDEX.to_owned(), row, None));
+        self.written.push((INDEX, row, None));
         let entry = self.reader.get(self.task, &rows, &key);
         let Some((stamp, value)) = entry.as_ref().and_then(expiry_row::decode) else {
             return 0;
@@ -76,7 +75,7 @@ impl Rows<'_> {
         }
         if stamp.expires_at <= now {
             let shrinks = size(&key, Some(value.len()));
-            self.written.push((rows, key, None));
+            self.written.push((rows.into(), key, None));
             return shrinks.cast_signed();
         }
         let stamp = Stamp {
@@ -84,9 +83,9 @@ impl Rows<'_> {
             ..stamp
         };
         let moved = expiry_row::index_key(clock, stamp.indexed_at, &rows, &key);
+        self.written.push((INDEX, moved, Some(Bytes::new())));
         self.written
-            .push((expiry_row::INDEX.to_owned(), moved, Some(Bytes::new())));
-        self.written.push((rows, key, Some(expiry_row::encode(stamp, &value))));
+            .push((rows.into(), key, Some(expiry_row::encode(stamp, &value))));
         0
     }
 }

@@ -2,7 +2,7 @@
 use std::sync::Arc;
 
 use tidemill_broker::module::{
-    run::{self, Coordinates, Migrated, Processed, Usage, Verdict},
+    run::{self, Coordinates, Migrated, Processed, StateRow, Usage, Verdict},
     timer_row,
 };
 use tidemill_protocol::manifest::Clock;
@@ -13,9 +13,7 @@ use crate::{
     dead_letter::Letter,
     delivery::{GivenUp, Unreadable},
     expiry::Rows,
-    fault,
-    overlay::Row,
-    timers,
+    fault, timers,
 };
 
 /// What a guest answered.
@@ -151,7 +149,7 @@ impl Call {
     }
 
     /// The rows to commit: what the guest wrote, its timers, and what has expired; by how much the state grows with them.
-    fn state(&mut self) -> (Vec<Row>, i64) {
+    fn state(&mut self) -> (Vec<StateRow>, i64) {
         let (run, mut written) = (Arc::clone(&self.run), Vec::new());
         let mut expire = [None, None];
         for (overlay, bucket) in std::mem::take(&mut self.buckets).into_iter().zip(run.buckets.iter()) {

@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use tidemill_broker::module::{
     expiry_row::{self, Stamp},
-    run::{STATE_ROW_BYTES, StateReader, StateScan, TaskKey},
+    run::{STATE_ROW_BYTES, StateReader, StateRow, StateScan, TaskKey},
 };
 use tidemill_protocol::manifest::Clock;
 
@@ -120,9 +120,6 @@ pub(crate) struct Quota {
     pub(crate) growth: i64,
 }
 
-/// A row to commit: bucket of rows, key, value or delete.
-pub(crate) type Row = (String, Bytes, Option<Bytes>);
-
 impl Overlay {
     /// No writes yet, to a bucket whose entries expire or stay.
     pub(crate) fn new(expiry: Option<Expiry>) -> Self {
@@ -156,6 +153,15 @@ impl Overlay {
         value: Option<Bytes>,
         quota: &mut Quota,
     ) -> Result<(), Refused> {
+        let before = match self.writes.get(&key) {
+            Some(write) => write.before,
+            None => self.before(committed, &key),
+        };
+        self.put(key, value, before, quota)
+    }
+
+    /// Writes over what is known of the committed row.
+    fn put(&mut self, key: Bytes, value: Option<Bytes>, before: Before, quota: &mut Quota) -> Result<(), Refused> {
         if limits::STATE_KEY_BYTES_MAX < key.len() {
             return Err(Refused::KeyTooLarge);
         }
@@ -165,22 +171,23 @@ impl Overlay {
         {
             return Err(Refused::ValueTooLarge);
         }
-        let (before, own) = match self.writes.get(&key) {
-            Some(write) => (write.before, Some(write.value.as_ref())),
-            None => (self.before(committed, &key), None),
+        let entry = self.writes.entry(key);
+        let (key, own) = match &entry {
+            btree_map::Entry::Occupied(own) => (own.key(), Some(own.get().value.as_ref())),
+            btree_map::Entry::Vacant(place) => (place.key(), None),
         };
-        let used = quota.used - own.map_or(0, |old| cost(&key, old)) + cost(&key, value.as_ref());
+        let used = quota.used - own.map_or(0, |old| cost(key, old)) + cost(key, value.as_ref());
         if quota.max < used {
             return Err(Refused::Writes);
         }
-        let old = own.map_or(before.bytes, |old| size(&key, old.map(Bytes::len)));
-        let new = size(&key, value.as_ref().map(Bytes::len));
+        let old = own.map_or(before.bytes, |old| size(key, old.map(Bytes::len)));
+        let new = size(key, value.as_ref().map(Bytes::len));
         let growth = quota.growth + new.cast_signed() - old.cast_signed();
         if old < new && quota.state_max < quota.state.saturating_add_signed(growth) {
             return Err(Refused::State);
         }
         (quota.used, quota.growth) = (used, growth);
-        self.writes.insert(key, Write { value, before });
+        entry.insert_entry(Write { value, before });
         Ok(())
     }
 
@@ -192,12 +199,16 @@ impl Overlay {
         delta: i64,
         quota: &mut Quota,
     ) -> Result<i64, Refused> {
-        let before = match self.get(committed, &key) {
+        let (before, value) = match self.writes.get(&key) {
+            Some(write) => (write.before, write.value.clone()),
+            None => self.open(&key, committed.reader.get(committed.task, committed.bucket, &key)),
+        };
+        let counted = match value {
             Some(bytes) => i64::from_le_bytes(bytes.as_ref().try_into().map_err(|_| Refused::NotACounter)?),
             None => 0,
         };
-        let sum = before.checked_add(delta).ok_or(Refused::Overflow)?;
-        self.write(committed, key, Some(Bytes::copy_from_slice(&sum.to_le_bytes())), quota)?;
+        let sum = counted.checked_add(delta).ok_or(Refused::Overflow)?;
+        self.put(key, Some(Bytes::copy_from_slice(&sum.to_le_bytes())), before, quota)?;
         Ok(sum)
     }
 
@@ -260,21 +271,19 @@ impl Overlay {
     }
 
     /// The rows to commit of a bucket whose entries stay.
-    pub(crate) fn rows(&self, bucket: &str, rows: &mut Vec<Row>) {
-        let writes = self.writes.iter();
-        rows.extend(writes.map(|(key, write)| (bucket.to_owned(), key.clone(), write.value.clone())));
+    pub(crate) fn rows(&self, bucket: &str, rows: &mut Vec<StateRow>) {
+        let (bucket, writes) = (Bytes::copy_from_slice(bucket.as_bytes()), self.writes.iter());
+        rows.extend(writes.map(|(key, write)| (bucket.clone(), key.clone(), write.value.clone())));
     }
 
     /// The rows to commit, in order of keys; those of the index follow what they are about.
-    pub(crate) fn finish(self, bucket: &str, rows: &mut Vec<Row>) {
+    pub(crate) fn finish(self, bucket: &str, rows: &mut Vec<StateRow>) {
+        let name = Bytes::copy_from_slice(bucket.as_bytes());
         let Some(expiry) = self.expiry else {
-            rows.extend(
-                self.writes
-                    .into_iter()
-                    .map(|(key, write)| (bucket.to_owned(), key, write.value)),
-            );
-            return;
+            let writes = self.writes.into_iter();
+            return rows.extend(writes.map(|(key, write)| (name.clone(), key, write.value)));
         };
+        let index_name = Bytes::from_static(expiry_row::INDEX.as_bytes());
         let index = |at, key: &Bytes| expiry_row::index_key(expiry.clock, at, bucket, key);
         for (key, Write { value, before }) in self.writes {
             let is_due = |at: i64| expiry.read_at.is_some_and(|now| at <= now);
@@ -284,18 +293,18 @@ impl Overlay {
             // The index keeps its row until that is due, or until there is nothing or something earlier to point at.
             let gone = before.indexed_at.filter(|_| value.is_none() || indexed_at.is_none());
             if let Some(at) = gone {
-                rows.push((expiry_row::INDEX.to_owned(), index(at, &key), None));
+                rows.push((index_name.clone(), index(at, &key), None));
             }
             if value.is_some() && indexed_at.is_none() {
                 let row = index(expires_at, &key);
-                rows.push((expiry_row::INDEX.to_owned(), row, Some(Bytes::new())));
+                rows.push((index_name.clone(), row, Some(Bytes::new())));
             }
             let stamp = Stamp {
                 expires_at,
                 indexed_at: indexed_at.unwrap_or(expires_at),
             };
             let value = value.map(|value| expiry_row::encode(stamp, &value));
-            rows.push((bucket.to_owned(), key, value));
+            rows.push((name.clone(), key, value));
         }
     }
 

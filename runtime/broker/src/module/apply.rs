@@ -153,8 +153,8 @@ fn commit(state: &mut State, at: Stamp, commit: &Commit, changes: &mut Changes) 
     for (log, batch) in &commit.outputs {
         state.append(changes, at, *log, batch.clone());
     }
-    for (bucket, own, value) in &commit.state {
-        changes.put_raw(Table::ModuleState, state_key::encode(&key, bucket, own), value.clone());
+    for (key, value) in state_key::rows(&key, &commit.state) {
+        changes.put_raw(Table::ModuleState, key, value);
     }
     let offsets = commit
         .inputs

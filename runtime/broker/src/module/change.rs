@@ -8,7 +8,13 @@ use alloc::{string::String, sync::Arc, vec::Vec};
 use bytes::Bytes;
 use tidemill_protocol::{error_code::ErrorCode, ids::Uuid, manifest::Manifest};
 
-use super::{durable::Canary, event_time::EventTimes, migration::Step, run::Due, view::ViewId};
+use super::{
+    durable::Canary,
+    event_time::EventTimes,
+    migration::Step,
+    run::{Due, StateRow},
+    view::ViewId,
+};
 use crate::{
     effect::LogId,
     entry::NewTopic,
@@ -155,7 +161,7 @@ stored! {
         /// Only if so many chunks of it are committed: a chunk that comes twice, or late, is refused.
         pub expected: u64,
         /// Rows of the copy, in order: (bucket of the rows, key, value or delete).
-        pub rows: Vec<(String, Bytes, Option<Bytes>)>,
+        pub rows: Vec<StateRow>,
         /// By how much the copy grows with them, beyond what was copied.
         pub growth: i64,
         /// How far it is then.
@@ -217,7 +223,7 @@ stored! {
         /// Record batches to append, in order, dead letters included.
         pub outputs: Vec<(LogId, Bytes)>,
         /// State writes, in order: (bucket of the rows, key, value or delete).
-        pub state: Vec<(String, Bytes, Option<Bytes>)>,
+        pub state: Vec<StateRow>,
         /// By how much the state grows with them.
         pub state_growth: i64,
         /// How far event time has come, if the module has it.

@@ -121,8 +121,8 @@ pub(super) fn migrate(state: &mut State, at: Stamp, migrate: &Migrate, changes: 
         deployment: copy,
         number: migrate.owner.task,
     };
-    for (bucket, own, value) in &migrate.rows {
-        changes.put_raw(Table::ModuleState, state_key::encode(&key, bucket, own), value.clone());
+    for (key, value) in state_key::rows(&key, &migrate.rows) {
+        changes.put_raw(Table::ModuleState, key, value);
     }
     let offsets = offsets(state, &migrate.owner.module, &inputs, migrate.owner.task);
     let tasks = state.modules.tasks.get_mut(&migrate.owner.module);

@@ -266,6 +266,9 @@ pub struct Run {
     pub limits: Limits,
 }
 
+/// A row of a task's state to write: bucket of the rows (UTF-8), key, value or delete.
+pub type StateRow = (Bytes, Bytes, Option<Bytes>);
+
 /// What a row of state counts for beside its key and value.
 pub const STATE_ROW_BYTES: u64 = 32;
 
@@ -288,8 +291,8 @@ pub struct Processed {
     pub output_records: u64,
     /// Record batches (v2, base offset 0, CRC set) to append, in order: (topic, partition, batch).
     pub outputs: Vec<(String, u32, Bytes)>,
-    /// State writes in order, last wins: (bucket of the rows, key, value or delete). Timers are among them, and rows that have expired.
-    pub state: Vec<(String, Bytes, Option<Bytes>)>,
+    /// State writes in order, last wins. Timers are among them, and rows that have expired.
+    pub state: Vec<StateRow>,
     /// By how much the state grows with them.
     pub state_growth: i64,
     /// The largest timestamp acknowledged of each input with records: (topic, partition, timestamp). Empty without event time.

@@ -418,7 +418,7 @@ fn differences(first: &Processed, second: &Processed) -> Vec<String> {
         let (one, other) = (first.state.len(), second.state.len());
         let place = (0..one.max(other)).find(|place| first.state.get(*place) != second.state.get(*place));
         let key = place.and_then(|place| first.state.get(place).or_else(|| second.state.get(place)));
-        let key = key.map(|(bucket, key, _)| format!("{bucket} {}", cut(key)));
+        let key = key.map(|(bucket, key, _)| format!("{} {}", String::from_utf8_lossy(bucket), cut(key)));
         lines.push(format!(
             "{one} state writes became {other}, the first difference at {}",
             key.unwrap_or_default()

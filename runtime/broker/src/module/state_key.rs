@@ -10,9 +10,9 @@
 //! bytes. A bucket's name has at most 255 bytes: the manifest allows far fewer. Buckets with a `!` in their name are not the guest's:
 //! see [`expiry_row`](super::expiry_row) and [`timer_row`](super::timer_row).
 use alloc::vec::Vec;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
-use super::run::TaskKey;
+use super::run::{StateRow, TaskKey};
 
 /// Key of one entry of a bucket.
 #[must_use]
@@ -20,6 +20,20 @@ pub fn encode(task: &TaskKey, bucket: &str, key: &[u8]) -> Bytes {
     let mut row = bucket_prefix(task, bucket, key.len());
     row.extend_from_slice(key);
     row.into()
+}
+
+/// Rows to write, by their keys in the table: these are slices of one allocation.
+pub(super) fn rows(task: &TaskKey, rows: &[StateRow]) -> impl Iterator<Item = (Bytes, Option<Bytes>)> {
+    let prefix = task_prefix(task);
+    let bytes = |(bucket, key, _): &StateRow| prefix.len() + 1 + bucket.len() + key.len();
+    let mut keys = BytesMut::with_capacity(rows.iter().map(bytes).sum());
+    rows.iter().map(move |(bucket, key, value)| {
+        keys.extend_from_slice(&prefix);
+        keys.extend_from_slice(&[bucket_length(bucket)]);
+        keys.extend_from_slice(bucket);
+        keys.extend_from_slice(key);
+        (keys.split().freeze(), value.clone())
+    })
 }
 
 /// Rows of the guest's range `[start, end)` of a bucket, as a range `[start, end)` of the table; an empty `end` has no bound.
@@ -73,13 +87,16 @@ pub fn split(in_task: &[u8]) -> Option<(&str, &[u8])> {
 }
 
 fn bucket_prefix(task: &TaskKey, bucket: &str, more: usize) -> Vec<u8> {
-    let length = u8::try_from(bucket.len()).expect("the manifest bounds names of buckets");
     let mut row = Vec::with_capacity(8 + 4 + 1 + bucket.len() + more);
     row.extend_from_slice(&task.deployment.to_be_bytes());
     row.extend_from_slice(&task.number.to_be_bytes());
-    row.push(length);
+    row.push(bucket_length(bucket.as_bytes()));
     row.extend_from_slice(bucket.as_bytes());
     row
+}
+
+fn bucket_length(bucket: &[u8]) -> u8 {
+    u8::try_from(bucket.len()).expect("the manifest bounds names of buckets")
 }
 
 /// The first key after all keys that begin with `prefix`.

@@ -68,7 +68,11 @@ fn copy(store: &Store, run: &Run, after: &[u8]) -> Processed {
     for ((_, row), value) in rows.iter().take(ROWS) {
         last = row.slice_ref(state_key::in_task(&run.task, row).unwrap());
         let (bucket, key) = state_key::split(&last).unwrap();
-        let row = (bucket.into(), Bytes::copy_from_slice(key), Some((*value).clone()));
+        let row = (
+            last.slice_ref(bucket.as_bytes()),
+            last.slice_ref(key),
+            Some((*value).clone()),
+        );
         processed.state.push(row);
     }
     let is_all = rows.len() <= ROWS;

@@ -77,7 +77,8 @@ impl Rows {
     pub(super) fn commit(&self, processed: &Processed) {
         let mut rows = self.0.lock().unwrap();
         for (bucket, key, value) in &processed.state {
-            let key = (processed.task.clone(), bucket.clone(), key.to_vec());
+            let bucket = String::from_utf8(bucket.to_vec()).unwrap();
+            let key = (processed.task.clone(), bucket, key.to_vec());
             match value {
                 Some(value) => rows.insert(key, value.clone()),
                 None => rows.remove(&key),

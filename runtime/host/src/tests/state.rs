@@ -44,10 +44,10 @@ fn what_one_batch_wrote_the_next_one_reads_once_it_is_committed() {
     let mut keys: Vec<_> = first
         .state
         .iter()
-        .map(|(bucket, key, _)| (bucket.as_str(), &key[..]))
+        .map(|(bucket, key, _)| (&bucket[..], &key[..]))
         .collect();
     keys.sort_unstable();
-    assert_eq!(keys, [("open", &b"a"[..]), ("open", &b"b"[..])]);
+    assert_eq!(keys, [(&b"open"[..], &b"a"[..]), (&b"open"[..], &b"b"[..])]);
 
     // Not committed: the same batch again begins from nothing, and gives the same.
     let again = fixture.run(sessionize(&fixture, place(events(0, 1_000), 0), 0));
