@@ -18,7 +18,7 @@ use tidemill_protocol::{
 
 use super::{
     Group, LEFT_STATIC, Member, Phase,
-    reconcile::{is_subset, step},
+    reconcile::{is_subset, step, union},
     target::{Cause, pattern},
 };
 use crate::{
@@ -221,8 +221,11 @@ impl Turn<'_, '_> {
         }
         let late = match from {
             // It advances without being asked, maybe several times before it hears of the first: all its calls come in order, and the
-            // last one says what it owns.
-            Requester::Module(_) => request.member_epoch < member.epoch,
+            // last one says what it owns, which may be something that it has still to give up.
+            Requester::Module(_) => {
+                let is_its_own = |part: &Partitions| is_subset(part, &union(&member.assigned, &member.revoking));
+                request.member_epoch < member.epoch && owned.is_some_and(is_its_own)
+            }
             Requester::Connection(_) => {
                 request.member_epoch == member.previous_epoch
                     && owned.is_some_and(|owned| is_subset(owned, &member.assigned))

@@ -77,6 +77,15 @@ pub(super) fn is_subset(part: &Partitions, whole: &Partitions) -> bool {
     difference(part, whole).is_empty()
 }
 
+/// All of both.
+pub(super) fn union(left: &Partitions, right: &Partitions) -> Partitions {
+    let mut both = left.clone();
+    for (topic, partitions) in right {
+        both.entry(*topic).or_default().extend(partitions);
+    }
+    both
+}
+
 fn intersection(left: &Partitions, right: &Partitions) -> Partitions {
     let both = left
         .iter()
