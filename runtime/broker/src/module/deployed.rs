@@ -286,17 +286,16 @@ impl Deployed {
         // An answer without news is waited for until the next timeout, so that nobody can make this go round at once.
         if has_changed {
             self.poll_members(ctx, tickets);
-            let idle = |task: &Task| task.member == index && matches!(task.phase, Phase::Idle(_));
-            let idle: Vec<u32> = self
-                .tasks
-                .iter()
-                .filter(|(_, task)| idle(task))
-                .map(|(number, _)| *number)
-                .collect();
-            for number in idle {
+            for number in self.tasks_that(|task| task.member == index && matches!(task.phase, Phase::Idle(_))) {
                 self.advance(ctx, tickets, number, Patience::None);
             }
         }
+    }
+
+    /// Numbers of some tasks: what is done with one may change any.
+    pub(super) fn tasks_that(&self, is_wanted: impl Fn(&Task) -> bool) -> Vec<u32> {
+        let wanted = self.tasks.iter().filter(|(_, task)| is_wanted(task));
+        wanted.map(|(number, _)| *number).collect()
     }
 
     /// Whether a member knows the epoch that the group has it at: what it was told before may have come too late for a claim or a commit.

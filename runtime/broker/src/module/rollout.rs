@@ -104,14 +104,7 @@ impl Deployed {
 
     /// Goes on with a rollout: switches the tasks that are between two batches, and ends it when none is left.
     pub(super) fn roll(&mut self, ctx: &mut Context<'_>) {
-        let idle = |task: &Task| matches!(task.phase, Phase::Idle(_) | Phase::Waiting(_));
-        let idle: Vec<u32> = self
-            .tasks
-            .iter()
-            .filter(|(_, task)| idle(task))
-            .map(|(number, _)| *number)
-            .collect();
-        for number in idle {
+        for number in self.tasks_that(|task| matches!(task.phase, Phase::Idle(_) | Phase::Waiting(_))) {
             if !self.switch(ctx, number) {
                 self.migrate(ctx, number);
             }

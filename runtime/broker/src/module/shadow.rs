@@ -368,13 +368,7 @@ impl Deployed {
             ctx.respond_admin(shadow.from, Answer::Done);
         }
         // The task at hand goes on.
-        let held: Vec<u32> = self
-            .tasks
-            .iter()
-            .filter(|(_, task)| matches!(task.phase, Phase::Shadowing))
-            .map(|(number, _)| *number)
-            .collect();
-        for number in held {
+        for number in self.tasks_that(|task| matches!(task.phase, Phase::Shadowing)) {
             if let Some(task) = self.tasks.get_mut(&number) {
                 task.phase = Phase::Idle(None);
             }

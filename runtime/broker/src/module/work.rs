@@ -107,8 +107,7 @@ impl Deployed {
         if !built.is_empty() {
             self.roll(ctx);
         }
-        let held = self.tasks.iter().filter(|(_, task)| task.is_held);
-        for number in held.map(|(number, _)| *number).collect::<Vec<_>>() {
+        for number in self.tasks_that(|task| task.is_held) {
             self.advance(ctx, tickets, number, Patience::None);
         }
     }
@@ -373,14 +372,7 @@ impl Deployed {
             self.settle(ctx, tickets);
             self.roll(ctx);
         }
-        let due = |task: &Task| task.deadline().is_some_and(|at| at <= ctx.now);
-        let numbers: Vec<u32> = self
-            .tasks
-            .iter()
-            .filter(|(_, task)| due(task))
-            .map(|(number, _)| *number)
-            .collect();
-        for number in numbers {
+        for number in self.tasks_that(|task| task.deadline().is_some_and(|at| at <= ctx.now)) {
             if let Some(task) = self.tasks.get_mut(&number) {
                 task.phase = Phase::Idle(None);
             }
