@@ -11,7 +11,8 @@ use tidemill_protocol::manifest::Clock;
 
 use crate::{limits, overlay::size};
 
-const INDEX: Bytes = Bytes::from_static(expiry_row::INDEX.as_bytes());
+/// The index as a row names its bucket.
+pub(crate) const INDEX: Bytes = Bytes::from_static(expiry_row::INDEX.as_bytes());
 
 /// Committed rows, and those of this call before them.
 pub(crate) struct Rows<'a> {

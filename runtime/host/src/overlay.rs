@@ -15,7 +15,7 @@ use tidemill_broker::module::{
 };
 use tidemill_protocol::manifest::Clock;
 
-use crate::limits;
+use crate::{expiry::INDEX, limits};
 
 /// Why a write is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,6 +153,7 @@ impl Overlay {
         value: Option<Bytes>,
         quota: &mut Quota,
     ) -> Result<(), Refused> {
+        check_sizes(&key, value.as_ref())?;
         let before = match self.writes.get(&key) {
             Some(write) => write.before,
             None => self.before(committed, &key),
@@ -160,17 +161,8 @@ impl Overlay {
         self.put(key, value, before, quota)
     }
 
-    /// Writes over what is known of the committed row.
+    /// Writes over what is known of the committed row; the sizes were checked.
     fn put(&mut self, key: Bytes, value: Option<Bytes>, before: Before, quota: &mut Quota) -> Result<(), Refused> {
-        if limits::STATE_KEY_BYTES_MAX < key.len() {
-            return Err(Refused::KeyTooLarge);
-        }
-        if value
-            .as_ref()
-            .is_some_and(|value| limits::STATE_VALUE_BYTES_MAX < value.len())
-        {
-            return Err(Refused::ValueTooLarge);
-        }
         let entry = self.writes.entry(key);
         let (key, own) = match &entry {
             btree_map::Entry::Occupied(own) => (own.key(), Some(own.get().value.as_ref())),
@@ -199,6 +191,7 @@ impl Overlay {
         delta: i64,
         quota: &mut Quota,
     ) -> Result<i64, Refused> {
+        check_sizes(&key, None)?;
         let (before, value) = match self.writes.get(&key) {
             Some(write) => (write.before, write.value.clone()),
             None => self.open(&key, committed.reader.get(committed.task, committed.bucket, &key)),
@@ -283,7 +276,6 @@ impl Overlay {
             let writes = self.writes.into_iter();
             return rows.extend(writes.map(|(key, write)| (name.clone(), key, write.value)));
         };
-        let index_name = Bytes::from_static(expiry_row::INDEX.as_bytes());
         let index = |at, key: &Bytes| expiry_row::index_key(expiry.clock, at, bucket, key);
         for (key, Write { value, before }) in self.writes {
             let is_due = |at: i64| expiry.read_at.is_some_and(|now| at <= now);
@@ -293,11 +285,11 @@ impl Overlay {
             // The index keeps its row until that is due, or until there is nothing or something earlier to point at.
             let gone = before.indexed_at.filter(|_| value.is_none() || indexed_at.is_none());
             if let Some(at) = gone {
-                rows.push((index_name.clone(), index(at, &key), None));
+                rows.push((INDEX, index(at, &key), None));
             }
             if value.is_some() && indexed_at.is_none() {
                 let row = index(expires_at, &key);
-                rows.push((index_name.clone(), row, Some(Bytes::new())));
+                rows.push((INDEX, row, Some(Bytes::new())));
             }
             let stamp = Stamp {
                 expires_at,
@@ -342,6 +334,17 @@ impl Overlay {
             }
         }
     }
+}
+
+/// Before anything is looked up by such a key.
+fn check_sizes(key: &Bytes, value: Option<&Bytes>) -> Result<(), Refused> {
+    if limits::STATE_KEY_BYTES_MAX < key.len() {
+        return Err(Refused::KeyTooLarge);
+    }
+    if value.is_some_and(|value| limits::STATE_VALUE_BYTES_MAX < value.len()) {
+        return Err(Refused::ValueTooLarge);
+    }
+    Ok(())
 }
 
 /// What a write counts for in the call's quota.
