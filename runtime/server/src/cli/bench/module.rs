@@ -3,14 +3,14 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use tidemill_client::{
-    Deploy,
+    Admin, Deploy,
     management::{ModuleState, ModuleStatus},
 };
 use tidemill_protocol::manifest::{Manifest, Start};
 
 use super::Problem;
-use super::target::Target;
-use super::wire::{self, Connection};
+use super::target::{Target, TargetArgs};
+use super::wire::{self, Topic};
 
 /// Which module.
 #[derive(Debug, Args)]
@@ -24,8 +24,29 @@ pub(super) struct ModuleArgs {
 }
 
 impl ModuleArgs {
+    /// The module, a daemon for it, and every topic that it names; the load goes to the first of its inputs.
+    pub(super) async fn prepare(&self, args: &TargetArgs, partitions: i32) -> Result<(Deploy, Target, Topic), Problem> {
+        let deploy = self.read()?;
+        let manifest = &deploy.manifest;
+        let input = manifest.input.first().ok_or("the module has no input")?;
+        let mut args = args.clone();
+        args.topic = Some(input.topic.clone());
+        let target = Target::prepare(&args).await?;
+        if target.daemon.is_none() {
+            return Err("modules are measured on a throw-away daemon: leave --bootstrap out".into());
+        }
+        let mut connection = target.connect().await?;
+        let inputs = manifest.input.iter().skip(1).map(|input| &input.topic);
+        let outputs = manifest.output.iter().map(|output| &output.topic);
+        for topic in inputs.chain(outputs).chain(&manifest.dead_letter.topic) {
+            wire::create_topic(&mut connection, topic, partitions).await?;
+        }
+        let topic = target.create_topic(partitions).await?;
+        Ok((deploy, target, topic))
+    }
+
     /// The module, from the earliest record of its inputs on.
-    pub(super) fn read(&self) -> Result<Deploy, Problem> {
+    fn read(&self) -> Result<Deploy, Problem> {
         let path = match self.module.is_dir() {
             true => self.module.join("module.toml"),
             false => self.module.clone(),
@@ -48,10 +69,9 @@ impl ModuleArgs {
     }
 }
 
-/// The topic of a module's first input.
-pub(super) fn input(deploy: &Deploy) -> Result<String, Problem> {
-    let input = deploy.manifest.input.first().ok_or("the module has no input")?;
-    Ok(input.topic.clone())
+/// Deploys a module and waits until it runs.
+pub(super) async fn deploy(admin: &Admin, deploy: Deploy) -> Result<(), Problem> {
+    Ok(admin.deploy(deploy).await?.finish(|_| {}).await?)
 }
 
 /// An error if a module does not run and will not by itself.
@@ -65,19 +85,4 @@ pub(super) fn check(status: &ModuleStatus) -> Result<(), Problem> {
         )
         .into()),
     }
-}
-
-/// Creates every topic that a module names but its first input.
-pub(super) async fn create_other_topics(target: &Target, deploy: &Deploy, partitions: i32) -> Result<(), Problem> {
-    if target.daemon.is_none() {
-        return Err("modules are measured on a throw-away daemon: leave --bootstrap out".into());
-    }
-    let mut connection: Connection = target.connect().await?;
-    let manifest = &deploy.manifest;
-    let inputs = manifest.input.iter().skip(1).map(|input| &input.topic);
-    let outputs = manifest.output.iter().map(|output| &output.topic);
-    for topic in inputs.chain(outputs).chain(&manifest.dead_letter.topic) {
-        wire::create_topic(&mut connection, topic, partitions).await?;
-    }
-    Ok(())
 }

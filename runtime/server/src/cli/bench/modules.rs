@@ -53,12 +53,7 @@ pub(super) struct Modules {
 
 impl Modules {
     pub(super) async fn measure(self) -> Result<Report, Problem> {
-        let deploy = self.module.read()?;
-        let mut args = self.target.clone();
-        args.topic = Some(module::input(&deploy)?);
-        let mut target = Target::prepare(&args).await?;
-        module::create_other_topics(&target, &deploy, self.partitions).await?;
-        target.create_topic(self.partitions).await?;
+        let (deploy, mut target, _) = self.module.prepare(&self.target, self.partitions).await?;
         let mut report = Report::new(
             "modules",
             settings([
@@ -129,8 +124,7 @@ async fn deploy_one(admin: &Admin, deploy: &Deploy, number: usize) -> Result<Dur
         with_custom_section(&deploy.component, &format!("{number:05}"))?,
     );
     let begun = clock::instant();
-    let mut answers = admin.deploy(deploy).await?;
-    while answers.next().await?.is_some() {}
+    module::deploy(admin, deploy).await?;
     Ok(begun.elapsed())
 }
 

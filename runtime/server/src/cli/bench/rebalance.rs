@@ -14,7 +14,7 @@ use super::load::LoadArgs;
 use super::module::{self, ModuleArgs};
 use super::payload::Payload;
 use super::report::{Latencies, Report, Spread, latencies};
-use super::target::{Target, TargetArgs};
+use super::target::TargetArgs;
 use super::{Problem, settings};
 use crate::clock;
 use crate::config::Size;
@@ -56,12 +56,7 @@ struct Tasks(BTreeMap<u32, (i64, Instant, Duration)>);
 
 impl Rebalance {
     pub(super) async fn measure(self) -> Result<Report, Problem> {
-        let mut deploy = self.module.read()?;
-        let mut args = self.target.clone();
-        args.topic = Some(module::input(&deploy)?);
-        let target = Target::prepare(&args).await?;
-        module::create_other_topics(&target, &deploy, self.partitions).await?;
-        target.create_topic(self.partitions).await?;
+        let (mut deploy, target, _) = self.module.prepare(&self.target, self.partitions).await?;
         let mut report = Report::new(
             "rebalance",
             settings([
@@ -80,7 +75,7 @@ impl Rebalance {
         deploy.manifest.module.members = members.next().ok_or("name at least one number of --members")?;
         let client = target.sdk().await?;
         let (admin, before) = (client.admin(), target.before().await);
-        run(&admin, deploy.clone()).await?;
+        module::deploy(&admin, deploy.clone()).await?;
 
         let producer = client.producer(LoadArgs::at_once(self.record_bytes).producer())?;
         let measured = async {
@@ -94,7 +89,7 @@ impl Rebalance {
                 let mut deploy = deploy.clone();
                 deploy.manifest.module.members = members;
                 let changed = async {
-                    run(&admin, deploy.clone()).await?;
+                    module::deploy(&admin, deploy.clone()).await?;
                     tokio::time::sleep(REST).await;
                     Ok(())
                 };
@@ -135,13 +130,6 @@ impl Rebalance {
             }
         }
     }
-}
-
-/// Deploys and waits until it runs.
-async fn run(admin: &Admin, deploy: Deploy) -> Result<(), Problem> {
-    let mut answers = admin.deploy(deploy).await?;
-    while answers.next().await?.is_some() {}
-    Ok(())
 }
 
 /// Looks at the tasks until `done`: the longest time that each stood still.

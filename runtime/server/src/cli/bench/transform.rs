@@ -14,7 +14,7 @@ use super::consume::fill;
 use super::load::LoadArgs;
 use super::module::{self, ModuleArgs};
 use super::report::{Moved, Report};
-use super::target::{Target, TargetArgs};
+use super::target::TargetArgs;
 use super::{Problem, settings};
 use crate::clock;
 use crate::config::Size;
@@ -39,12 +39,7 @@ pub(super) struct Transform {
 
 impl Transform {
     pub(super) async fn measure(self) -> Result<Report, Problem> {
-        let deploy = self.module.read()?;
-        let mut args = self.target.clone();
-        args.topic = Some(module::input(&deploy)?);
-        let target = Target::prepare(&args).await?;
-        module::create_other_topics(&target, &deploy, self.load.partitions).await?;
-        let topic = target.create_topic(self.load.partitions).await?;
+        let (deploy, target, topic) = self.module.prepare(&self.target, self.load.partitions).await?;
         let written = fill(&target, &self.load, topic, self.fill_bytes.0).await?;
 
         let mut report = Report::new(
@@ -58,8 +53,7 @@ impl Transform {
         let client = target.sdk().await?;
         let admin = client.admin();
         let name = deploy.manifest.module.name.clone();
-        let mut answers = admin.deploy(deploy).await?;
-        while answers.next().await?.is_some() {}
+        module::deploy(&admin, deploy).await?;
 
         let first = look(&admin, &name, |committed, _| 0 < committed).await?;
         let (begun, before) = (clock::instant(), target.before().await);
