@@ -20,14 +20,15 @@ mod sender;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot, watch};
+use tokio::task::coop;
 use tokio::time::Instant;
 
 pub use self::config::{Acks, ProducerConfig};
 pub use self::delivery::Delivery;
 use self::delivery::Placed;
 use self::encode::Identity;
-use self::queue::{Pushed, Queue, Queued};
+use self::queue::{Pushed, Queue, Room};
 use crate::client::{AutoCreate, Inner};
 use crate::clock;
 use crate::error::{Error, Result};
@@ -89,7 +90,9 @@ enum TopicState {
 
 /// A record that has no place yet, and whoever is told of it.
 struct Unplaced {
-    queued: Queued,
+    record: Record,
+    room: Room,
+    since: Instant,
     reply: oneshot::Sender<Result<Placed>>,
 }
 
@@ -126,26 +129,28 @@ impl Producer {
     /// the returned future is polled and room comes. The future gives the acknowledgement; dropping it does not take
     /// back a record that has its place.
     #[must_use = "while the buffer is full, the record is not sent unless this is polled; see Producer::enqueue"]
-    pub fn send(&self, record: Record) -> Delivery {
-        match self.shared.measure(&record) {
-            Err(error) => Delivery::failed(error),
-            Ok((bytes, permits)) => match self.shared.room.clone().try_acquire_many_owned(permits) {
-                Ok(room) => self.shared.accept(record, bytes, room),
-                Err(_) => {
-                    let shared = self.shared.clone();
-                    Delivery::waiting_for_room(
-                        async move { shared.accept_with_room(record, bytes, permits).await?.await },
-                    )
-                }
-            },
+    pub fn send(&self, mut record: Record) -> Delivery {
+        let permits = match self.shared.measure(&record) {
+            Ok(permits) => permits,
+            Err(error) => return Delivery::failed(error),
+        };
+        if let Ok(room) = self.shared.room.try_acquire_many(permits) {
+            return self.shared.accept(&mut record, room);
         }
+        let shared = self.shared.clone();
+        Delivery::waiting_for_room(async move { shared.accept_with_room(&mut record, permits).await?.await })
     }
 
     /// Sends a record, waiting first for room in the buffer. When it returns, the record has its place; the delivery
     /// gives the acknowledgement and need not be polled for the record to be sent.
-    pub async fn enqueue(&self, record: Record) -> Result<Delivery> {
-        let (bytes, permits) = self.shared.measure(&record)?;
-        self.shared.accept_with_room(record, bytes, permits).await
+    pub async fn enqueue(&self, mut record: Record) -> Result<Delivery> {
+        let permits = self.shared.measure(&record)?;
+        // Who never waits would never let others run.
+        coop::consume_budget().await;
+        match self.shared.room.try_acquire_many(permits) {
+            Ok(room) => Ok(self.shared.accept(&mut record, room)),
+            Err(_) => self.shared.accept_with_room(&mut record, permits).await,
+        }
     }
 
     /// Sends what was accepted before this call without lingering, and waits until each record of it is acknowledged
@@ -174,8 +179,8 @@ impl Drop for Producer {
 }
 
 impl Shared {
-    /// The record's bytes, and as permits of the buffer.
-    fn measure(&self, record: &Record) -> Result<(usize, u32)> {
+    /// The record's bytes at most: permits of the buffer.
+    fn measure(&self, record: &Record) -> Result<u32> {
         let bytes = record.encoded_bytes_max();
         let bytes_max = self
             .config
@@ -183,55 +188,52 @@ impl Shared {
             .max(crate::limits::RECORD_BYTES_MAX)
             .min(self.config.buffer_bytes_max);
         match u32::try_from(bytes) {
-            Ok(permits) if bytes <= bytes_max => Ok((bytes, permits)),
+            Ok(permits) if bytes <= bytes_max => Ok(permits),
             _ => Err(Error::RecordTooLarge { bytes, bytes_max }),
         }
     }
 
-    async fn accept_with_room(self: &Arc<Self>, record: Record, bytes: usize, permits: u32) -> Result<Delivery> {
-        let room = self
-            .room
-            .clone()
-            .acquire_many_owned(permits)
-            .await
-            .map_err(|_| Error::Closed)?;
-        Ok(self.accept(record, bytes, room))
+    async fn accept_with_room(self: &Arc<Self>, record: &mut Record, permits: u32) -> Result<Delivery> {
+        let room = self.room.acquire_many(permits).await.map_err(|_| Error::Closed)?;
+        Ok(self.accept(record, room))
     }
 
-    fn accept(self: &Arc<Self>, mut record: Record, bytes: usize, room: tokio::sync::OwnedSemaphorePermit) -> Delivery {
+    /// Gives a record its place, or lets it wait for one; then nothing is left in `record`.
+    fn accept(self: &Arc<Self>, record: &mut Record, room: SemaphorePermit<'_>) -> Delivery {
         if *self.closed.borrow() {
             return Delivery::failed(Error::Closed);
         }
         record.timestamp.get_or_insert_with(clock::now_ms);
-        let queued = Queued {
-            record,
-            bytes,
-            since: None,
-            room,
-        };
+        let bytes = room.num_permits();
         let mut state = self.state();
         let State {
             topics,
             partitioner,
             senders,
         } = &mut *state;
-        let resolving = match topics.get_mut(&queued.record.topic) {
+        let resolving = match topics.get_mut(&record.topic) {
             Some(TopicState::Known(partitions)) => {
-                return match self.place(partitions, partitioner.as_mut(), senders, queued) {
-                    Ok(placed) => Delivery::placed(placed),
+                return match self.place(partitions, partitioner.as_mut(), senders, record, bytes, None) {
+                    Ok(placed) => {
+                        room.forget();
+                        Delivery::placed(placed)
+                    }
                     Err(error) => Delivery::failed(error),
                 };
             }
             Some(TopicState::Resolving(waiting, _)) => Some(waiting),
             None => None,
         };
-        let topic = queued.record.topic.clone();
+        room.forget();
+        let topic = record.topic.clone();
         let (reply, place) = oneshot::channel();
         let unplaced = Unplaced {
-            queued: Queued {
-                since: Some(Instant::now()),
-                ..queued
+            record: std::mem::take(record),
+            room: Room {
+                buffer: self.room.clone(),
+                bytes,
             },
+            since: Instant::now(),
             reply,
         };
         match resolving {
@@ -245,32 +247,33 @@ impl Shared {
         Delivery::resolving(place)
     }
 
-    /// Puts a record of a known topic into the queue of its partition.
+    /// Puts a record of a known topic into the queue of its partition, which its room then belongs to.
     fn place(
         self: &Arc<Self>,
         partitions: &mut Partitions,
         partitioner: &mut dyn Partitioner,
         senders: &mut usize,
-        queued: Queued,
+        record: &Record,
+        bytes: usize,
+        since: Option<Instant>,
     ) -> Result<Placed> {
         let topic = &partitions.topic;
-        let is_free = queued.record.partition.is_none() && queued.record.key.is_none();
-        let partition = queued
-            .record
+        let is_free = record.partition.is_none() && record.key.is_none();
+        let partition = record
             .partition
-            .unwrap_or_else(|| partitioner.partition(&queued.record, partitions.count));
+            .unwrap_or_else(|| partitioner.partition(record, partitions.count));
         if !(0..partitions.count).contains(&partition) {
             let reason = format!("{topic} has no partition {partition}, it has {}", partitions.count);
             return Err(Error::InvalidArgument(reason));
         }
         let queue = partitions.queues.entry(partition).or_insert_with(|| {
-            let queue = Arc::new(Queue::new(topic.clone(), partition));
+            let queue = Arc::new(Queue::new(topic.clone(), partition, self.room.clone()));
             let slot = *senders % PRODUCE_STREAMS_MAX;
             *senders += 1;
             sender::spawn(self.clone(), queue.clone(), topic.to_string(), partition, slot);
             queue
         });
-        let (pushed, placed) = queue.push(queued, self.config.batch_bytes_max);
+        let (pushed, placed) = queue.push(record, bytes, since, self.config.batch_bytes_max);
         if pushed == Pushed::IntoNext && is_free {
             partitioner.batch_full(topic, partition);
         }
@@ -312,9 +315,14 @@ impl Shared {
             count: found.partition_count(),
             queues: BTreeMap::new(),
         };
-        for Unplaced { queued, reply } in waiting {
-            let placed = self.place(&mut partitions, state.partitioner.as_mut(), &mut state.senders, queued);
-            let _ = reply.send(placed);
+        let (partitioner, senders) = (state.partitioner.as_mut(), &mut state.senders);
+        for unplaced in waiting {
+            let (record, bytes, since) = (&unplaced.record, unplaced.room.bytes, Some(unplaced.since));
+            let placed = self.place(&mut partitions, partitioner, senders, record, bytes, since);
+            if placed.is_ok() {
+                unplaced.room.forget();
+            }
+            let _ = unplaced.reply.send(placed);
         }
         state.topics.insert(found.name.clone(), TopicState::Known(partitions));
     }

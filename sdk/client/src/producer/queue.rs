@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tidemill_protocol::batch::{Builder, Codec};
-use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 
 use super::delivery::{Completion, Placed, Stored};
@@ -25,14 +25,23 @@ use crate::record::Record;
 /// Records of one batch at most, so that offsets and sequences within it stay small.
 const BATCH_RECORDS_MAX: usize = 1 << 20;
 
-/// A record accepted by `send`.
-pub(crate) struct Queued {
-    pub(crate) record: Record,
+/// A share of the producer's buffer; free again when it is dropped.
+pub(crate) struct Room {
+    pub(crate) buffer: Arc<Semaphore>,
     pub(crate) bytes: usize,
-    /// Since when it waits, if it waited for anything but its batch.
-    pub(crate) since: Option<Instant>,
-    /// Its share of the buffer, given back when it is acknowledged or failed.
-    pub(crate) room: OwnedSemaphorePermit,
+}
+
+impl Room {
+    /// Somebody else gives it back.
+    pub(crate) fn forget(mut self) {
+        self.bytes = 0;
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.buffer.add_permits(self.bytes);
+    }
 }
 
 /// Records that are sent, acknowledged and failed together. They are encoded as they come: what is kept of a record is its bytes.
@@ -41,11 +50,11 @@ pub(crate) struct Batch {
     pub(crate) since: Instant,
     /// How often it was written to a stream.
     pub(crate) attempts: u32,
-    bytes: usize,
     count: usize,
     content: Content,
     completion: Completion,
-    room: OwnedSemaphorePermit,
+    /// As many bytes as its records were thought to take at most.
+    room: Room,
 }
 
 /// A batch's bytes.
@@ -61,21 +70,16 @@ enum Content {
 }
 
 impl Batch {
-    fn open(start: u64, since: Instant, room: OwnedSemaphorePermit, completion: Completion) -> Batch {
-        Batch {
-            start,
-            since,
-            bytes: 0,
-            count: 0,
-            attempts: 0,
-            content: Content::Open(Builder::new()),
-            completion,
-            room,
+    /// Bytes so far, before compression.
+    fn size(&self) -> usize {
+        match &self.content {
+            Content::Open(builder) => builder.size(),
+            Content::Sealed { bytes, .. } => bytes.len(),
         }
     }
 
-    fn fits(&self, queued: &Queued, batch_bytes_max: usize) -> bool {
-        self.bytes + queued.bytes <= batch_bytes_max && self.count < BATCH_RECORDS_MAX
+    fn fits(&self, bytes: usize, batch_bytes_max: usize) -> bool {
+        self.size() + bytes <= batch_bytes_max && self.count < BATCH_RECORDS_MAX
     }
 
     fn push(&mut self, record: &Record, bytes: usize) -> Placed {
@@ -84,7 +88,7 @@ impl Batch {
         };
         encode::append(builder, record);
         let index = self.count;
-        self.bytes += bytes;
+        self.room.bytes += bytes;
         self.count += 1;
         self.completion.place(index, record.timestamp.unwrap_or(-1))
     }
@@ -156,6 +160,7 @@ pub(crate) enum Pushed {
 pub(crate) struct Queue {
     topic: Arc<str>,
     partition: i32,
+    buffer: Arc<Semaphore>,
     state: Mutex<State>,
     /// Wakes the sender: a batch began or filled up, or a flush or close wants it.
     pub(crate) wake: Notify,
@@ -169,6 +174,8 @@ struct State {
     end: u64,
     /// Batches that start below this are wanted now.
     flush_below: u64,
+    /// Bytes of the last batch that left: the next one gets as much room at once.
+    expected: usize,
 }
 
 /// What the sender finds when it looks for work.
@@ -182,43 +189,41 @@ pub(crate) enum Next {
 }
 
 impl Queue {
-    pub(crate) fn new(topic: Arc<str>, partition: i32) -> Queue {
+    pub(crate) fn new(topic: Arc<str>, partition: i32, buffer: Arc<Semaphore>) -> Queue {
         Queue {
             topic,
             partition,
+            buffer,
             state: Mutex::default(),
             wake: Notify::new(),
             settled: watch::Sender::new(0),
         }
     }
 
-    /// Gives a record its place, which is encoded there and then.
-    pub(crate) fn push(&self, queued: Queued, batch_bytes_max: usize) -> (Pushed, Placed) {
+    /// Gives a record its place; it is encoded there and then, into so many `bytes` at most. Its room in the buffer is the batch's now: the
+    /// caller forgets it. `since` when it waits, if it waited for anything but its batch.
+    pub(crate) fn push(
+        &self,
+        record: &Record,
+        bytes: usize,
+        since: Option<Instant>,
+        batch_bytes_max: usize,
+    ) -> (Pushed, Placed) {
         let mut state = self.lock();
-        let start = state.end;
+        let (start, is_first) = (state.end, state.batches.is_empty());
         state.end += 1;
-        let is_first = state.batches.is_empty();
         let open = state
             .batches
             .back_mut()
-            .filter(|open| open.fits(&queued, batch_bytes_max));
-        let Queued {
-            record,
-            bytes,
-            since,
-            room,
-        } = queued;
+            .filter(|open| open.fits(bytes, batch_bytes_max));
         let (pushed, placed, wake) = match open {
             Some(open) => {
-                open.room.merge(room);
-                let placed = open.push(&record, bytes);
-                (Pushed::IntoOpen, placed, batch_bytes_max <= open.bytes)
+                let placed = open.push(record, bytes);
+                (Pushed::IntoOpen, placed, batch_bytes_max <= open.size())
             }
             None => {
-                let completion = Completion::new(self.topic.clone(), self.partition);
-                let since = since.unwrap_or_else(Instant::now);
-                let mut batch = Batch::open(start, since, room, completion);
-                let placed = batch.push(&record, bytes);
+                let mut batch = self.open(start, since, state.expected);
+                let placed = batch.push(record, bytes);
                 state.batches.push_back(batch);
                 let pushed = if is_first { Pushed::IntoOpen } else { Pushed::IntoNext };
                 (pushed, placed, true)
@@ -231,6 +236,23 @@ impl Queue {
         (pushed, placed)
     }
 
+    fn open(&self, start: u64, since: Option<Instant>, expected: usize) -> Batch {
+        let mut builder = Builder::new();
+        builder.reserve(expected);
+        Batch {
+            start,
+            since: since.unwrap_or_else(Instant::now),
+            count: 0,
+            attempts: 0,
+            content: Content::Open(builder),
+            completion: Completion::new(self.topic.clone(), self.partition),
+            room: Room {
+                buffer: self.buffer.clone(),
+                bytes: 0,
+            },
+        }
+    }
+
     /// The next batch if it is full, has lingered, or is wanted by a flush.
     pub(crate) fn next(&self, now: Instant, linger: Duration, batch_bytes_max: usize) -> Next {
         let mut state = self.lock();
@@ -239,11 +261,12 @@ impl Queue {
         };
         let due = front.since + linger;
         let is_ready =
-            1 < state.batches.len() || due <= now || front.start < state.flush_below || batch_bytes_max <= front.bytes;
-        match is_ready {
-            true => state.batches.pop_front().map_or(Next::Empty, Next::Ready),
-            false => Next::At(due),
+            1 < state.batches.len() || due <= now || front.start < state.flush_below || batch_bytes_max <= front.size();
+        if !is_ready {
+            return Next::At(due);
         }
+        state.expected = front.size();
+        state.batches.pop_front().map_or(Next::Empty, Next::Ready)
     }
 
     /// Batches that have waited since before `oldest`.
@@ -303,19 +326,12 @@ mod tests {
     static ROOM: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(1 << 20)));
 
     fn queue() -> Queue {
-        Queue::new("t".into(), 3)
+        Queue::new("t".into(), 3, ROOM.clone())
     }
 
     fn push(queue: &Queue, bytes: usize, since: Instant) -> (Pushed, Delivery) {
-        let room = ROOM.clone().try_acquire_many_owned(1).expect("the buffer has room");
-        let record = Record::to("t").timestamp(7);
-        let queued = Queued {
-            record,
-            bytes,
-            since: Some(since),
-            room,
-        };
-        let (pushed, placed) = queue.push(queued, 1000);
+        let record = Record::to("t").timestamp(7).value(vec![b'v'; bytes]);
+        let (pushed, placed) = queue.push(&record, record.encoded_bytes_max(), Some(since), 1000);
         (pushed, Delivery::placed(placed))
     }
 
