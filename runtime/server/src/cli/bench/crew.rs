@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use futures_util::future::join_all;
 use tokio::sync::{Barrier, mpsc};
-use tokio::task::LocalSet;
+use tokio::task::{LocalSet, spawn_local};
 
 use super::Problem;
 use crate::clock;
@@ -49,7 +49,7 @@ impl<T: Send + 'static> Crew<T> {
     pub(super) fn hire<F, W>(threads: usize, size: usize, work: F) -> Result<Crew<T>, Problem>
     where
         F: Fn(Seat) -> W + Clone + Send + 'static,
-        W: Future<Output = Result<T, Problem>>,
+        W: Future<Output = Result<T, Problem>> + 'static,
     {
         let line = Arc::new(Barrier::new(size + 1));
         let progress = Arc::new(AtomicU64::new(0));
@@ -64,11 +64,12 @@ impl<T: Send + 'static> Crew<T> {
             let (seats, work, report) = (seats.collect::<Vec<_>>(), work.clone(), report.clone());
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let run = move || {
-                let workers = seats.into_iter().map(|seat| {
-                    let (work, report) = (work(seat), report.clone());
-                    async move { drop(report.send(work.await)) }
-                });
-                LocalSet::new().block_on(&runtime, join_all(workers));
+                // Each a task of its own: within one task the first that always has work would leave the others none of its turns.
+                let workers = |seat| {
+                    let (work, report) = (work.clone(), report.clone());
+                    spawn_local(async move { drop(report.send(work(seat).await)) })
+                };
+                LocalSet::new().block_on(&runtime, async { join_all(seats.into_iter().map(workers)).await });
             };
             std::thread::Builder::new()
                 .name(format!("client-{thread}"))

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use tidemill_client::{Client, Delivery, Producer, Record};
+use tokio::task::spawn_local;
 
 use super::super::Problem;
 use super::super::crew::Seat;
@@ -26,18 +27,32 @@ pub(in crate::cli::bench) async fn run(seat: Seat, plan: Arc<Plan>, producers: u
     for number in 0..producers {
         own.push(One::new(&client, &plan, &seat, number, &latencies)?);
     }
-    try_join_all(own.iter_mut().map(|one| one.run(plan.warmup, u64::MAX))).await?;
+    let (own, _) = together(own, plan.warmup, u64::MAX).await?;
     latencies.borrow_mut().reset();
     seat.start().await;
     let share = plan.records_max.div_ceil(producers.max(1) as u64);
-    let records = try_join_all(own.iter_mut().map(|one| one.run(plan.time, share))).await?;
+    let (own, records) = together(own, plan.time, share).await?;
     drop(own);
     client.close().await;
     let latencies = latencies.borrow().clone();
-    Ok(Produced {
-        records: records.into_iter().sum(),
-        latencies,
-    })
+    Ok(Produced { records, latencies })
+}
+
+/// All send for a while, each in a task of its own; the records that are stored.
+async fn together(own: Vec<One>, time: Duration, records_max: u64) -> Result<(Vec<One>, u64), Problem> {
+    let run = |mut one: One| {
+        spawn_local(async move {
+            let records = one.run(time, records_max).await?;
+            Ok::<_, Problem>((one, records))
+        })
+    };
+    let (mut ran, mut records) = (Vec::new(), 0);
+    for task in try_join_all(own.into_iter().map(run)).await? {
+        let (one, stored) = task?;
+        ran.push(one);
+        records += stored;
+    }
+    Ok((ran, records))
 }
 
 struct One {
@@ -91,7 +106,7 @@ impl One {
 
     fn time(&self, delivery: Delivery) {
         let (begun, latencies) = (clock::instant(), self.latencies.clone());
-        tokio::task::spawn_local(async move {
+        spawn_local(async move {
             if delivery.await.is_ok() {
                 let took = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
                 latencies.borrow_mut().saturating_record(took);
