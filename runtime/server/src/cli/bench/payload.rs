@@ -2,6 +2,7 @@
 //!
 //! Zeros, or one value over and over, would be compressed to nothing, found in every cache and checked by nobody.
 use bytes::Bytes;
+use tidemill_protocol::partitioner::partition_of_key;
 
 /// Different values; sent in turn.
 const VARIETY: usize = 1024;
@@ -62,6 +63,17 @@ impl Keys {
                 .collect(),
             chance: Chance(seed),
         }
+    }
+
+    /// Those of them that belong to a partition: who makes batches of one partition puts keys where every client looks for them.
+    pub(super) fn of_partition(mut self, partition: i32, partitions: usize) -> Keys {
+        let (own, count) = (u32::try_from(partition).ok(), u32::try_from(partitions).unwrap_or(0));
+        self.keys.retain(|key| partition_of_key(key, count) == own);
+        self
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.keys.is_empty()
     }
 
     /// The next key; shared, not copied.
@@ -125,6 +137,14 @@ mod tests {
             assert_eq!((first.len(), second.len()), (bytes, bytes));
             assert!(bytes < 100 || first != second);
         }
+    }
+
+    #[test]
+    fn a_key_belongs_to_one_partition() {
+        let shares = (0..8).map(|partition| Keys::new(100, 7).of_partition(partition, 8));
+        assert_eq!(shares.map(|share| share.keys.len()).sum::<usize>(), 100);
+        let mut own = Keys::new(100, 7).of_partition(3, 8);
+        assert_eq!(partition_of_key(&own.next().unwrap(), 8), Some(3));
     }
 
     #[test]

@@ -43,11 +43,16 @@ struct Lane {
     connection: Connection,
     plan: Arc<Plan>,
     seat: Seat,
-    partitions: Vec<(i32, Producer)>,
+    partitions: Vec<Partition>,
     next: usize,
     payload: Payload,
-    keys: Keys,
     latencies: Latencies,
+}
+
+struct Partition {
+    index: i32,
+    identity: Producer,
+    keys: Keys,
 }
 
 async fn lanes(plan: &Arc<Plan>, seat: &Seat) -> Result<Vec<Lane>, Problem> {
@@ -62,16 +67,27 @@ async fn lanes(plan: &Arc<Plan>, seat: &Seat) -> Result<Vec<Lane>, Problem> {
             true => identity(&mut connection).await?,
             false => Producer::NONE,
         };
+        let (seed, count) = (seat.number as u64, plan.topic.partitions.len());
+        let partition = |index| Partition {
+            index,
+            identity,
+            keys: Keys::new(plan.load.keys, seed).of_partition(index, count),
+        };
+        // One that no key belongs to gets nothing.
+        let is_used = |partition: &Partition| plan.load.keys == 0 || !partition.keys.is_empty();
+        let partitions: Vec<_> = partitions.into_iter().map(partition).filter(is_used).collect();
+        if partitions.is_empty() {
+            continue;
+        }
         // Producers begin with different partitions.
         let next = seat.number % partitions.len();
         lanes.push(Lane {
             connection,
             plan: plan.clone(),
             seat: seat.clone(),
-            partitions: partitions.into_iter().map(|index| (index, identity)).collect(),
+            partitions,
             next,
-            payload: Payload::new(plan.load.record_bytes.bytes(), seat.number as u64),
-            keys: Keys::new(plan.load.keys, seat.number as u64),
+            payload: Payload::new(plan.load.record_bytes.bytes(), seed),
             latencies: latencies(),
         });
     }
@@ -138,12 +154,12 @@ impl Lane {
     async fn send(&mut self) -> Result<u64, Problem> {
         let turn = self.next;
         self.next = (turn + 1) % self.partitions.len();
-        let (index, identity) = self.partitions[turn];
-        let (batch, records) = self.batch(identity)?;
+        let (batch, records) = self.batch(turn)?;
+        let Partition { index, identity, .. } = &mut self.partitions[turn];
         if 0 <= identity.base_sequence {
-            self.partitions[turn].1.base_sequence = add_sequence(identity.base_sequence, records);
+            identity.base_sequence = add_sequence(identity.base_sequence, records);
         }
-        let request = request(&self.plan.topic.name, index, batch, self.plan.load.wire_acks());
+        let request = request(&self.plan.topic.name, *index, batch, self.plan.load.wire_acks());
         match request.acks {
             0 => self.connection.tell(request).await?,
             _ => self.connection.send(request).await?,
@@ -152,13 +168,14 @@ impl Lane {
     }
 
     /// A full batch, made record by record as any producer has to.
-    fn batch(&mut self, identity: Producer) -> Result<(Bytes, i32), Problem> {
+    fn batch(&mut self, turn: usize) -> Result<(Bytes, i32), Problem> {
         let bytes_max = self.plan.load.batch_bytes.bytes();
+        let Partition { identity, keys, .. } = &mut self.partitions[turn];
         let mut builder = Builder::new();
-        builder.producer(identity);
+        builder.producer(*identity).reserve(bytes_max);
         let now = clock::wall_ms();
         loop {
-            let (key, value) = (self.keys.next(), self.payload.next());
+            let (key, value) = (keys.next(), self.payload.next());
             let added = Builder::record_bytes_max(key.as_deref(), Some(&value), &[]);
             if !builder.is_empty() && bytes_max < builder.size() + added {
                 break;
