@@ -90,7 +90,7 @@ struct Before {
 }
 
 /// A write: the new value, and what it replaces.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Write {
     value: Option<Bytes>,
     before: Before,
@@ -99,7 +99,9 @@ struct Write {
 /// Writes of one call to one bucket.
 #[derive(Debug, Default)]
 pub(crate) struct Overlay {
-    writes: BTreeMap<Bytes, Write>,
+    /// Where the write of a key is: writes in the nodes of the tree would make nodes of more than a kilobyte, which allocators are slow with.
+    keys: BTreeMap<Bytes, usize>,
+    writes: Vec<Write>,
     /// Committed rows that were looked at: who reads a key often writes it then.
     known: HashMap<Bytes, Before>,
     expiry: Option<Expiry>,
@@ -131,14 +133,14 @@ impl Overlay {
 
     /// Value of a key.
     pub(crate) fn get(&mut self, committed: Committed<'_>, key: &[u8]) -> Option<Bytes> {
-        if let Some(write) = self.writes.get(key) {
-            return write.value.clone();
+        if let Some(place) = self.keys.get(key) {
+            return self.writes[*place].value.clone();
         }
         if self.known.get(key).is_some_and(|before| before.bytes == 0) {
             return None;
         }
-        let row = committed.reader.get(committed.task, committed.bucket, key);
-        let (before, value) = self.open(key, row);
+        let row = committed.get(key);
+        let (before, value) = open(self.expiry.as_ref(), key, row);
         if self.known.len() < limits::KNOWN_KEYS_MAX && key.len() <= limits::KNOWN_KEY_BYTES_MAX {
             self.known.insert(Bytes::copy_from_slice(key), before);
         }
@@ -154,33 +156,15 @@ impl Overlay {
         quota: &mut Quota,
     ) -> Result<(), Refused> {
         check_sizes(&key, value.as_ref())?;
-        let before = match self.writes.get(&key) {
-            Some(write) => write.before,
-            None => self.before(committed, &key),
+        let entry = self.keys.entry(key);
+        let before = match &entry {
+            btree_map::Entry::Occupied(own) => self.writes[*own.get()].before,
+            btree_map::Entry::Vacant(place) => match self.known.remove(place.key()) {
+                Some(before) => before,
+                None => open(self.expiry.as_ref(), place.key(), committed.get(place.key())).0,
+            },
         };
-        self.put(key, value, before, quota)
-    }
-
-    /// Writes over what is known of the committed row; the sizes were checked.
-    fn put(&mut self, key: Bytes, value: Option<Bytes>, before: Before, quota: &mut Quota) -> Result<(), Refused> {
-        let entry = self.writes.entry(key);
-        let (key, own) = match &entry {
-            btree_map::Entry::Occupied(own) => (own.key(), Some(own.get().value.as_ref())),
-            btree_map::Entry::Vacant(place) => (place.key(), None),
-        };
-        let used = quota.used - own.map_or(0, |old| cost(key, old)) + cost(key, value.as_ref());
-        if quota.max < used {
-            return Err(Refused::Writes);
-        }
-        let old = own.map_or(before.bytes, |old| size(key, old.map(Bytes::len)));
-        let new = size(key, value.as_ref().map(Bytes::len));
-        let growth = quota.growth + new.cast_signed() - old.cast_signed();
-        if old < new && quota.state_max < quota.state.saturating_add_signed(growth) {
-            return Err(Refused::State);
-        }
-        (quota.used, quota.growth) = (used, growth);
-        entry.insert_entry(Write { value, before });
-        Ok(())
+        put(entry, &mut self.writes, Write { value, before }, quota)
     }
 
     /// Adds to a counter kept as eight bytes, little endian; the sum.
@@ -192,16 +176,21 @@ impl Overlay {
         quota: &mut Quota,
     ) -> Result<i64, Refused> {
         check_sizes(&key, None)?;
-        let (before, value) = match self.writes.get(&key) {
-            Some(write) => (write.before, write.value.clone()),
-            None => self.open(&key, committed.reader.get(committed.task, committed.bucket, &key)),
+        let entry = self.keys.entry(key);
+        let (before, value) = match &entry {
+            btree_map::Entry::Occupied(own) => {
+                let write = &self.writes[*own.get()];
+                (write.before, write.value.clone())
+            }
+            btree_map::Entry::Vacant(place) => open(self.expiry.as_ref(), place.key(), committed.get(place.key())),
         };
         let counted = match value {
             Some(bytes) => i64::from_le_bytes(bytes.as_ref().try_into().map_err(|_| Refused::NotACounter)?),
             None => 0,
         };
         let sum = counted.checked_add(delta).ok_or(Refused::Overflow)?;
-        self.put(key, Some(Bytes::copy_from_slice(&sum.to_le_bytes())), before, quota)?;
+        let value = Some(Bytes::copy_from_slice(&sum.to_le_bytes()));
+        put(entry, &mut self.writes, Write { value, before }, quota)?;
         Ok(sum)
     }
 
@@ -257,6 +246,27 @@ impl Overlay {
         page
     }
 
+    /// Own writes within a range.
+    fn own(&self, range: &KeyRange) -> Own<'_> {
+        if !range.end.is_empty() && range.end <= range.start {
+            return Box::new(std::iter::empty());
+        }
+        let end = if range.end.is_empty() {
+            Bound::Unbounded
+        } else {
+            Bound::Excluded(range.end.as_slice())
+        };
+        let keys = self
+            .keys
+            .range::<[u8], _>((Bound::Included(range.start.as_slice()), end));
+        let own = keys.map(|(key, place)| (key, &self.writes[*place]));
+        if range.reverse {
+            Box::new(own.rev())
+        } else {
+            Box::new(own)
+        }
+    }
+
     /// Which clock removes entries of this bucket, and what it says; nothing is removed before it says anything.
     pub(crate) fn expires(&self) -> Option<(Clock, i64)> {
         let expiry = self.expiry?;
@@ -265,19 +275,21 @@ impl Overlay {
 
     /// The rows to commit of a bucket whose entries stay.
     pub(crate) fn rows(&self, bucket: &str, rows: &mut Vec<StateRow>) {
-        let (bucket, writes) = (Bytes::copy_from_slice(bucket.as_bytes()), self.writes.iter());
-        rows.extend(writes.map(|(key, write)| (bucket.clone(), key.clone(), write.value.clone())));
+        let bucket = Bytes::copy_from_slice(bucket.as_bytes());
+        let row = |(key, place): (&Bytes, &usize)| (bucket.clone(), key.clone(), self.writes[*place].value.clone());
+        rows.extend(self.keys.iter().map(row));
     }
 
     /// The rows to commit, in order of keys; those of the index follow what they are about.
-    pub(crate) fn finish(self, bucket: &str, rows: &mut Vec<StateRow>) {
+    pub(crate) fn finish(mut self, bucket: &str, rows: &mut Vec<StateRow>) {
         let name = Bytes::copy_from_slice(bucket.as_bytes());
+        let writes = self.keys.into_iter();
+        let writes = writes.map(|(key, place)| (key, std::mem::take(&mut self.writes[place])));
         let Some(expiry) = self.expiry else {
-            let writes = self.writes.into_iter();
             return rows.extend(writes.map(|(key, write)| (name.clone(), key, write.value)));
         };
         let index = |at, key: &Bytes| expiry_row::index_key(expiry.clock, at, bucket, key);
-        for (key, Write { value, before }) in self.writes {
+        for (key, Write { value, before }) in writes {
             let is_due = |at: i64| expiry.read_at.is_some_and(|now| at <= now);
             let own = before.expires_at.filter(|at| expiry.keeps_age && !is_due(*at));
             let expires_at = own.unwrap_or(expiry.expires_at);
@@ -299,41 +311,69 @@ impl Overlay {
             rows.push((name.clone(), key, value));
         }
     }
+}
 
-    /// What a committed row says: what it counts for, and its value if it has not expired.
-    fn open(&self, key: &[u8], row: Option<Bytes>) -> (Before, Option<Bytes>) {
-        let Some(row) = row else {
-            return (Before::default(), None);
-        };
-        let Some(expiry) = &self.expiry else {
-            let before = Before {
-                bytes: size(key, Some(row.len())),
-                ..Before::default()
-            };
-            return (before, Some(row));
-        };
-        let Some((stamp, value)) = expiry_row::decode(&row) else {
-            return (Before::default(), None);
-        };
-        let before = Before {
-            bytes: size(key, Some(value.len())),
-            indexed_at: Some(stamp.indexed_at),
-            expires_at: Some(stamp.expires_at),
-        };
-        let has_expired = expiry.read_at.is_some_and(|now| stamp.expires_at <= now);
-        (before, Some(value).filter(|_| !has_expired))
+impl Committed<'_> {
+    fn get(&self, key: &[u8]) -> Option<Bytes> {
+        self.reader.get(self.task, self.bucket, key)
     }
+}
 
-    /// What a write replaces.
-    fn before(&mut self, committed: Committed<'_>, key: &Bytes) -> Before {
-        match self.known.remove(key) {
-            Some(before) => before,
-            None => {
-                self.open(key, committed.reader.get(committed.task, committed.bucket, key))
-                    .0
-            }
+/// What a committed row says: what it counts for, and its value if it has not expired.
+fn open(expiry: Option<&Expiry>, key: &[u8], row: Option<Bytes>) -> (Before, Option<Bytes>) {
+    let Some(row) = row else {
+        return (Before::default(), None);
+    };
+    let Some(expiry) = expiry else {
+        let before = Before {
+            bytes: size(key, Some(row.len())),
+            ..Before::default()
+        };
+        return (before, Some(row));
+    };
+    let Some((stamp, value)) = expiry_row::decode(&row) else {
+        return (Before::default(), None);
+    };
+    let before = Before {
+        bytes: size(key, Some(value.len())),
+        indexed_at: Some(stamp.indexed_at),
+        expires_at: Some(stamp.expires_at),
+    };
+    let has_expired = expiry.read_at.is_some_and(|now| stamp.expires_at <= now);
+    (before, Some(value).filter(|_| !has_expired))
+}
+
+/// Writes over what was found of the key; the sizes were checked.
+fn put(
+    entry: btree_map::Entry<'_, Bytes, usize>,
+    writes: &mut Vec<Write>,
+    write: Write,
+    quota: &mut Quota,
+) -> Result<(), Refused> {
+    let (key, value) = (entry.key(), write.value.as_ref());
+    let own = match &entry {
+        btree_map::Entry::Occupied(own) => Some(writes[*own.get()].value.as_ref()),
+        btree_map::Entry::Vacant(_) => None,
+    };
+    let used = quota.used - own.map_or(0, |old| cost(key, old)) + cost(key, value);
+    if quota.max < used {
+        return Err(Refused::Writes);
+    }
+    let old = own.map_or(write.before.bytes, |old| size(key, old.map(Bytes::len)));
+    let new = size(key, value.map(Bytes::len));
+    let growth = quota.growth + new.cast_signed() - old.cast_signed();
+    if old < new && quota.state_max < quota.state.saturating_add_signed(growth) {
+        return Err(Refused::State);
+    }
+    (quota.used, quota.growth) = (used, growth);
+    match entry {
+        btree_map::Entry::Occupied(own) => writes[*own.get()] = write,
+        btree_map::Entry::Vacant(place) => {
+            place.insert(writes.len());
+            writes.push(write);
         }
     }
+    Ok(())
 }
 
 /// Before anything is looked up by such a key.
@@ -371,16 +411,12 @@ struct Merged<'a> {
     reverse: bool,
 }
 
-enum Own<'a> {
-    Forward(btree_map::Range<'a, Bytes, Write>),
-    Reverse(std::iter::Rev<btree_map::Range<'a, Bytes, Write>>),
-    Empty,
-}
+type Own<'a> = Box<dyn Iterator<Item = (&'a Bytes, &'a Write)> + 'a>;
 
 impl<'a> Merged<'a> {
     fn new(overlay: &'a Overlay, committed: Committed<'a>, range: &KeyRange, expected: usize) -> Self {
         let mut merged = Self {
-            own: Own::new(&overlay.writes, range),
+            own: overlay.own(range),
             own_head: None,
             committed: Pages {
                 overlay,
@@ -447,33 +483,6 @@ impl Iterator for Merged<'_> {
     }
 }
 
-impl<'a> Own<'a> {
-    fn new(writes: &'a BTreeMap<Bytes, Write>, range: &KeyRange) -> Self {
-        if !range.end.is_empty() && range.end <= range.start {
-            return Self::Empty;
-        }
-        let end = if range.end.is_empty() {
-            Bound::Unbounded
-        } else {
-            Bound::Excluded(range.end.as_slice())
-        };
-        let own = writes.range::<[u8], _>((Bound::Included(range.start.as_slice()), end));
-        if range.reverse {
-            Self::Reverse(own.rev())
-        } else {
-            Self::Forward(own)
-        }
-    }
-
-    fn next(&mut self) -> Option<(&'a Bytes, &'a Write)> {
-        match self {
-            Self::Forward(own) => own.next(),
-            Self::Reverse(own) => own.next(),
-            Self::Empty => None,
-        }
-    }
-}
-
 /// Committed entries, a page at a time.
 struct Pages<'a> {
     overlay: &'a Overlay,
@@ -494,7 +503,7 @@ impl Pages<'_> {
                 self.fetch();
             }
             let (key, row) = self.page.pop_front()?;
-            if let (_, Some(value)) = self.overlay.open(&key, Some(row)) {
+            if let (_, Some(value)) = open(self.overlay.expiry.as_ref(), &key, Some(row)) {
                 return Some((key, value));
             }
             self.expired += 1;
