@@ -49,11 +49,21 @@ pub(crate) struct Message<'a, H> {
 impl<'a, H: Iterator<Item = RecordHeader<'a>> + Clone> Message<'a, H> {
     /// Bytes that it counts for.
     fn size(&self) -> usize {
-        let header =
-            |header: RecordHeader<'_>| HEADER_OVERHEAD + header.key.len() + header.value.map_or(0, <[u8]>::len);
-        let headers: usize = self.headers.clone().map(header).sum();
-        RECORD_OVERHEAD + self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len) + headers
+        let length = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
+        let headers = self
+            .headers
+            .clone()
+            .map(|header| header.key.len() + length(header.value));
+        size(
+            length(self.key) + length(self.value) + headers.sum::<usize>(),
+            self.headers.clone().count(),
+        )
     }
+}
+
+/// Bytes that a record counts for, given the bytes of key, value and so many headers.
+fn size(bytes: usize, headers: usize) -> usize {
+    RECORD_OVERHEAD + bytes + headers * HEADER_OVERHEAD
 }
 
 /// A record on its way from an input to an output as it is.
@@ -211,13 +221,21 @@ impl Check<'_> {
     where
         H: Iterator<Item = RecordHeader<'a>> + Clone,
     {
-        if message
-            .partition
-            .is_some_and(|partition| self.topic.partitions <= partition)
-        {
+        self.place(message.partition)?;
+        self.size(message.size())
+    }
+
+    /// One more record, given the bytes of its key, value and so many headers.
+    pub(crate) fn encoded(&mut self, partition: Option<u32>, bytes: usize, headers: usize) -> Result<(), Refused> {
+        self.place(partition)?;
+        self.size(size(bytes, headers))
+    }
+
+    fn place(&self, partition: Option<u32>) -> Result<(), Refused> {
+        if partition.is_some_and(|partition| self.topic.partitions <= partition) {
             return Err(Refused::NoSuchPartition);
         }
-        self.size(message.size())
+        Ok(())
     }
 
     /// One more record of so many bytes.

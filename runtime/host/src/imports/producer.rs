@@ -17,7 +17,7 @@ use crate::{
     dead_letter::Letter,
     delivery::Delivery,
     log::cut,
-    output::{Forwarded, Message, Outputs, Refused},
+    output::{Check, Forwarded, Message, Outputs, Refused},
 };
 
 type Answer = (Result<(), Error>,);
@@ -234,22 +234,26 @@ struct ColumnHeaders<'a> {
 fn send_columns(outputs: &mut Outputs, topic: &str, columns: &Columns<'_>, timestamp: i64) -> Result<(), Unsent> {
     let topic = outputs.topic(topic)?;
     let mut check = outputs.check(topic);
-    columns.each(timestamp, |message| Ok(check.record(&message)?))?;
+    columns.check(&mut check)?;
     let bytes = check.bytes();
     outputs.expect(topic, bytes);
-    columns.each(timestamp, |message| {
-        outputs.push(topic, message);
-        Ok(())
-    })
+    let mut rest = Rest {
+        data: columns.data,
+        header_lengths: columns.header_lengths,
+    };
+    for i in 0..columns.key_lengths.len() {
+        let message = rest.record(columns, i, timestamp);
+        outputs.push(topic, message.ok_or(MISFIT)?);
+    }
+    Ok(())
 }
 
-impl<'a> Columns<'a> {
-    /// Calls `each` with every record; an error if the columns do not fit together.
-    fn each(
-        &self,
-        timestamp: i64,
-        mut each: impl FnMut(Message<'a, ColumnHeaders<'a>>) -> Result<(), Unsent>,
-    ) -> Result<(), Unsent> {
+/// What the check finds; after it, every record can be taken.
+const MISFIT: Unsent = Unsent::Malformed("lengths do not fit the data");
+
+impl Columns<'_> {
+    /// Whether the columns fit together, and the records the topic: lengths say it, the data is not touched.
+    fn check(&self, check: &mut Check<'_>) -> Result<(), Unsent> {
         let count = self.key_lengths.len();
         let fits = |length: usize| length == count || length == 0;
         if self.value_lengths.len() != count
@@ -259,21 +263,41 @@ impl<'a> Columns<'a> {
         {
             return Err(Unsent::Malformed("columns of different lengths"));
         }
-        let mut rest = Rest {
-            data: self.data,
-            header_lengths: self.header_lengths,
-        };
+        let (mut data, mut header_lengths) = (0, self.header_lengths);
         for i in 0..count {
-            each(
-                rest.record(self, i, timestamp)
-                    .ok_or(Unsent::Malformed("lengths do not fit the data"))?,
-            )?;
+            let mut bytes = field_bytes(self.key_lengths[i])? + field_bytes(self.value_lengths[i])?;
+            let headers = self.header_count(i);
+            for header in header_lengths.split_off(..headers * 2).ok_or(MISFIT)?.chunks_exact(2) {
+                // A header has a name; only its value may be null.
+                bytes += usize::try_from(i32::from_le(header[0])).map_err(|_| MISFIT)? + field_bytes(header[1])?;
+            }
+            check.encoded(self.partition(i), bytes, headers)?;
+            data += bytes;
         }
-        if rest.data.is_empty() && rest.header_lengths.is_empty() {
+        if data == self.data.len() && header_lengths.is_empty() {
             Ok(())
         } else {
-            Err(Unsent::Malformed("data left over"))
+            Err(MISFIT)
         }
+    }
+
+    fn header_count(&self, i: usize) -> usize {
+        self.header_counts
+            .get(i)
+            .map_or(0, |count| usize::from(u16::from_le(*count)))
+    }
+
+    fn partition(&self, i: usize) -> Option<u32> {
+        let partition = self.partitions.get(i)?;
+        u32::try_from(i32::from_le(*partition)).ok()
+    }
+}
+
+/// Bytes of a field; -1 is null and has none, anything below an error.
+fn field_bytes(length: i32) -> Result<usize, Unsent> {
+    match i32::from_le(length) {
+        -1 => Ok(0),
+        length => usize::try_from(length).map_err(|_| MISFIT),
     }
 }
 
@@ -301,39 +325,23 @@ impl<'a> Rest<'a> {
     fn record(&mut self, columns: &Columns<'a>, i: usize, timestamp: i64) -> Option<Message<'a, ColumnHeaders<'a>>> {
         let key = take(&mut self.data, i32::from_le(columns.key_lengths[i]))?;
         let value = take(&mut self.data, i32::from_le(columns.value_lengths[i]))?;
-        let partition = columns.partitions.get(i).map(|partition| i32::from_le(*partition));
+        let lengths = self.header_lengths.split_off(..columns.header_count(i) * 2)?;
+        let bytes = lengths
+            .iter()
+            .map(|length| usize::try_from(i32::from_le(*length)).unwrap_or(0));
         Some(Message {
             key,
             value,
-            headers: self.headers(
-                columns
-                    .header_counts
-                    .get(i)
-                    .map_or(0, |count| usize::from(u16::from_le(*count))),
-            )?,
+            headers: ColumnHeaders {
+                lengths,
+                data: self.data.split_off(..bytes.sum())?,
+            },
             // -1 is Kafka's word for "no timestamp".
             timestamp: match columns.timestamps.get(i).map(|timestamp| i64::from_le(*timestamp)) {
                 None | Some(-1) => timestamp,
                 Some(timestamp) => timestamp,
             },
-            partition: partition.and_then(|partition| u32::try_from(partition).ok()),
-        })
-    }
-
-    fn headers(&mut self, count: usize) -> Option<ColumnHeaders<'a>> {
-        let lengths = self.header_lengths.split_off(..count * 2)?;
-        let mut bytes = 0_usize;
-        for (n, length) in lengths.iter().enumerate() {
-            let length = i32::from_le(*length);
-            // A header has a name; only its value may be null.
-            if length < -1 || (length == -1 && n % 2 == 0) {
-                return None;
-            }
-            bytes += usize::try_from(length).unwrap_or(0);
-        }
-        Some(ColumnHeaders {
-            lengths,
-            data: self.data.split_off(..bytes)?,
+            partition: columns.partition(i),
         })
     }
 }
