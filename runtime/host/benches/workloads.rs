@@ -14,18 +14,21 @@ mod common;
 mod work;
 
 use std::{
-    fs,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use common::{NoState, RECORDS, component, input, run};
+use rustix::time::{ClockId, clock_gettime};
 use tidemill_broker::module::run::{Run, Verdict};
 use tidemill_host::{RevokeReason, Sandbox, compile};
 use tidemill_protocol::batch::{Batch, Builder, Record};
 
-const TIME: Duration = Duration::from_secs(2);
+const WARM_UP: Duration = Duration::from_millis(500);
+const TIME: Duration = Duration::from_secs(4);
+/// Long enough that reading the clock does not count, short beside what disturbs a machine.
+const SLICE: Duration = Duration::from_millis(5);
 
 /// Name, and what the guest does, natively.
 type Work = (&'static str, fn(&Bytes) -> Bytes);
@@ -80,13 +83,15 @@ fn main() {
     };
     println!("{:<12} {:>10} {:>10} {:>8}", "ns a record", "module", "native", "ratio");
     for (name, native) in WORKS.into_iter().filter(|(name, _)| is_asked(name)) {
-        let native = time(&mut || drop(std::hint::black_box(native(&records))));
-        let guest = guest(run("workloads", &workloads, name), &workloads);
+        let mut guest = guest(run("workloads", &workloads, name), &workloads);
+        let mut native = || drop(std::hint::black_box(native(&records)));
+        let [guest, native] = times([&mut guest, &mut native]);
         println!("{name:<12} {guest:>10.0} {native:>10.0} {:>8.2}", guest / native);
     }
     // A module as people write it. It has no native form here.
     if is_asked("route") {
-        println!("{:<12} {:>10.0}", "route", guest(run("route", &route, ""), &route));
+        let [guest] = times([&mut guest(run("route", &route, ""), &route)]);
+        println!("{:<12} {guest:>10.0}", "route");
     }
     if is_asked("start") {
         start(&run("workloads", &workloads, "nothing"), &workloads);
@@ -110,17 +115,18 @@ fn sandbox(component: &[u8]) -> (tempfile::TempDir, Sandbox) {
     (directory, sandbox)
 }
 
-fn guest(run: Run, component: &[u8]) -> f64 {
-    let (_directory, sandbox) = sandbox(component);
-    let ran = |records: u64| {
+/// A sandbox in which every call takes the whole batch.
+fn guest(run: Run, component: &[u8]) -> impl FnMut() {
+    let (directory, sandbox) = sandbox(component);
+    move || {
+        let _stays = &directory;
         let processed = sandbox.run(run.clone(), &Arc::default());
         assert!(
-            processed.verdict == Verdict::Ack && 0 < processed.output_records && processed.output_records <= records,
+            processed.verdict == Verdict::Ack && (1..=RECORDS as u64).contains(&processed.output_records),
             "{:?}",
             processed.verdict
         );
-    };
-    time(&mut || ran(RECORDS as u64))
+    }
 }
 
 /// What the first call of a new instance costs more than that of one that is kept: both refuse their batch at once.
@@ -133,30 +139,38 @@ fn start(run: &Run, component: &[u8]) {
         }
         sandbox.run(run.clone(), &Arc::default());
     };
-    let (kept, fresh) = (time(&mut || call(false)), time(&mut || call(true)));
+    let [kept, fresh] = times([&mut || call(false), &mut || call(true)]);
     println!("an instance starts in {:.0} us", (fresh - kept) * RECORDS as f64 / 1e3);
 }
 
-/// Nanoseconds a record, of this thread's processor time: a busy machine does not change them.
-fn time(once: &mut dyn FnMut()) -> f64 {
-    let warm_up = Instant::now();
-    while warm_up.elapsed() < TIME / 4 {
-        once();
+/// Nanoseconds a record of each, medians of slices in turn: what a busy or throttled machine does, it does to all of them. It is this
+/// thread's processor time, which does not count the others' turns.
+fn times<const N: usize>(mut works: [&mut dyn FnMut(); N]) -> [f64; N] {
+    let mut slices = [const { Vec::new() }; N];
+    let begin = Instant::now();
+    while begin.elapsed() < WARM_UP + TIME {
+        for (work, slices) in works.iter_mut().zip(&mut slices) {
+            let (begun, mut times) = (processor_time(), 0_u32);
+            let spent = loop {
+                work();
+                times += 1;
+                let spent = processor_time() - begun;
+                if SLICE <= spent {
+                    break spent;
+                }
+            };
+            if WARM_UP <= begin.elapsed() {
+                slices.push(spent.as_nanos() as f64 / f64::from(times) / RECORDS as f64);
+            }
+        }
     }
-    let (begin, busy, mut times) = (Instant::now(), processor_time(), 0_u32);
-    while begin.elapsed() < TIME {
-        once();
-        times += 1;
-    }
-    let spent = match (busy, processor_time()) {
-        (Some(before), Some(after)) => after - before,
-        _ => begin.elapsed(),
-    };
-    spent.as_nanos() as f64 / f64::from(times) / RECORDS as f64
+    slices.map(|mut slices| {
+        slices.sort_by(f64::total_cmp);
+        slices[slices.len() / 2]
+    })
 }
 
 /// So far, in this thread.
-fn processor_time() -> Option<Duration> {
-    let stat = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-    stat.split(' ').next()?.parse().ok().map(Duration::from_nanos)
+fn processor_time() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap()
 }

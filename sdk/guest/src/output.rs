@@ -88,6 +88,7 @@ impl Output {
     }
 
     /// Adds a record.
+    #[inline]
     pub fn push(&mut self, message: Message<'_>) {
         let before = self.len();
         let columns = &mut self.columns;
