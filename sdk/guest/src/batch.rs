@@ -37,33 +37,10 @@ pub struct Batch<'a> {
     projection: Projection,
 }
 
-/// Consecutive records as columns, and where each record's bytes start.
+/// Consecutive records as columns.
 struct Page {
     first: u32,
     columns: Columns,
-    starts: Vec<u32>,
-}
-
-impl Page {
-    fn new(first: u32, columns: Columns, what: Projection) -> Page {
-        let mut at = 0;
-        let mut starts = Vec::with_capacity(columns.offsets.len());
-        for (key, value) in columns.key_lengths.iter().zip(&columns.value_lengths) {
-            starts.push(at);
-            if what.contains(Projection::KEYS) {
-                at += bytes(*key);
-            }
-            if what.contains(Projection::VALUES) {
-                at += bytes(*value);
-            }
-        }
-        Page { first, columns, starts }
-    }
-}
-
-/// Length of a field in the data; a null field (-1) has none.
-fn bytes(length: i32) -> u32 {
-    u32::try_from(length).unwrap_or(0)
 }
 
 impl<'a> Batch<'a> {
@@ -107,6 +84,7 @@ impl<'a> Batch<'a> {
             batch: self,
             pages: self.pages(),
             row: 0,
+            data: &[],
         }
     }
 
@@ -134,7 +112,7 @@ impl<'a> Batch<'a> {
                 let columns = sys::read(self.handle, first, len - first, PAGE_BYTES, self.projection);
                 let read = u32::try_from(columns.offsets.len()).unwrap_or(u32::MAX);
                 assert!(read > 0, "the host gives at least one record");
-                pages.push(Page::new(first, columns, self.projection));
+                pages.push(Page { first, columns });
                 first += read;
             }
             pages
@@ -157,6 +135,8 @@ pub struct Records<'b> {
     /// That of the next record, and those behind it.
     pages: &'b [Page],
     row: usize,
+    /// Its bytes, and those of the rest of its page, once the page is begun.
+    data: &'b [u8],
 }
 
 impl<'b> Iterator for Records<'b> {
@@ -169,9 +149,17 @@ impl<'b> Iterator for Records<'b> {
             CURRENT.store(u32::MAX, Ordering::Relaxed);
             return None;
         };
-        let row = self.row;
+        let (columns, row) = (&page.columns, self.row);
+        if row == 0 {
+            self.data = &columns.data;
+        }
+        let key = self.take(columns.key_lengths[row]);
+        let value = match self.batch.projection.contains(Projection::VALUES) {
+            true => self.take(columns.value_lengths[row]),
+            false => None,
+        };
         self.row += 1;
-        if self.row == page.starts.len() {
+        if self.row == columns.key_lengths.len() {
             (self.pages, self.row) = (&self.pages[1..], 0);
         }
         let index = page.first + u32::try_from(row).unwrap_or(u32::MAX);
@@ -181,7 +169,19 @@ impl<'b> Iterator for Records<'b> {
             page,
             row,
             index,
+            key,
+            value,
         })
+    }
+}
+
+impl<'b> Records<'b> {
+    /// The next field of so many bytes; a length of -1 is null.
+    #[inline]
+    fn take(&mut self, length: i32) -> Option<&'b [u8]> {
+        let (field, rest) = self.data.split_at(usize::try_from(length).ok()?);
+        self.data = rest;
+        Some(field)
     }
 }
 
@@ -192,6 +192,8 @@ pub struct Record<'b> {
     page: &'b Page,
     row: usize,
     index: u32,
+    key: Option<&'b [u8]>,
+    value: Option<&'b [u8]>,
 }
 
 impl<'b> Record<'b> {
@@ -222,17 +224,13 @@ impl<'b> Record<'b> {
     /// The key; `None` is a null key.
     #[inline]
     pub fn key(&self) -> Option<&'b [u8]> {
-        self.slice(0, self.page.columns.key_lengths[self.row])
+        self.key
     }
 
     /// The value; `None` is a null value (a tombstone).
     #[inline]
     pub fn value(&self) -> Option<&'b [u8]> {
-        if !self.batch.projection.contains(Projection::VALUES) {
-            return None;
-        }
-        let skip = bytes(self.page.columns.key_lengths[self.row]);
-        self.slice(skip, self.page.columns.value_lengths[self.row])
+        self.value
     }
 
     /// Headers in order; names may repeat. One call to the host for a record that has any.
@@ -272,12 +270,5 @@ impl<'b> Record<'b> {
             code: code.to_owned(),
             reason: reason.to_string(),
         }
-    }
-
-    #[inline]
-    fn slice(&self, skip: u32, length: i32) -> Option<&'b [u8]> {
-        let length = usize::try_from(length).ok()?;
-        let start = (self.page.starts[self.row] + skip) as usize;
-        Some(&self.page.columns.data[start..start + length])
     }
 }

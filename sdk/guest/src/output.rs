@@ -50,6 +50,10 @@ impl<'m> Message<'m> {
     pub fn headers(self, headers: &'m [(&'m str, Option<&'m [u8]>)]) -> Self {
         Message { headers, ..self }
     }
+
+    fn has_options(&self) -> bool {
+        self.timestamp.is_some() || self.partition.is_some() || !self.headers.is_empty()
+    }
 }
 
 /// Records gathered for one topic, kept as columns so that sending them costs a handful of lists whatever their number.
@@ -57,6 +61,8 @@ impl<'m> Message<'m> {
 pub struct Output {
     topic: String,
     columns: OutputColumns,
+    /// Whether a record had more than key and value.
+    has_options: bool,
 }
 
 impl Output {
@@ -74,6 +80,7 @@ impl Output {
         Output {
             topic: topic.to_owned(),
             columns,
+            has_options: false,
         }
     }
 
@@ -94,6 +101,16 @@ impl Output {
         let columns = &mut self.columns;
         columns.key_lengths.push(field(&mut columns.data, message.key));
         columns.value_lengths.push(field(&mut columns.data, message.value));
+        if self.has_options || message.has_options() {
+            self.push_options(before, &message);
+        }
+    }
+
+    /// What most records do not have.
+    #[cold]
+    fn push_options(&mut self, before: usize, message: &Message<'_>) {
+        self.has_options = true;
+        let columns = &mut self.columns;
         optional(&mut columns.timestamps, before, message.timestamp, NO_TIMESTAMP);
         optional(&mut columns.partitions, before, message.partition, -1);
         let headers = (!message.headers.is_empty()).then(|| u16::try_from(message.headers.len()).unwrap_or(u16::MAX));
@@ -143,6 +160,7 @@ fn optional<T: Copy>(column: &mut Vec<T>, before: usize, value: Option<T>, defau
     }
 }
 
+#[inline]
 fn field(data: &mut Vec<u8>, bytes: Option<&[u8]>) -> i32 {
     let Some(bytes) = bytes else { return -1 };
     data.extend_from_slice(bytes);
