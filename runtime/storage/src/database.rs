@@ -4,7 +4,11 @@
 //! sealed. After a write that failed for want of space it is as it was after the last commit.
 use std::{
     io,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
 };
 
 use redb::{
@@ -16,6 +20,7 @@ use crate::{
     Error,
     disk::{Disk, File, Open},
     error::Named as _,
+    limits,
 };
 
 /// Format, owner and counters of a database.
@@ -27,8 +32,17 @@ const FORMAT: u32 = 1;
 pub(crate) struct Database {
     disk: Arc<dyn Disk>,
     path: String,
-    cache_bytes: usize,
+    kind: Kind,
     slot: RwLock<Slot>,
+}
+
+/// What a database is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kind {
+    /// redb's cache.
+    pub(crate) cache_bytes: usize,
+    /// Whether it is written once and seldom read: it may go past the page cache.
+    pub(crate) is_log: bool,
 }
 
 enum Slot {
@@ -52,14 +66,16 @@ impl Database {
         disk: &Arc<dyn Disk>,
         dir: &str,
         name: &str,
-        cache_bytes: usize,
+        kind: Kind,
         make: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
     ) -> Result<Self, Error> {
         let (new, path) = (format!("{dir}/{NEW}"), format!("{dir}/{name}"));
         let file = disk
             .open(&new, Open::New)
             .map_err(|error| Error::io("create", &new, error))?;
-        let database = builder(cache_bytes).create_with_backend(Backend(file)).named(&new)?;
+        let database = builder(kind)
+            .create_with_backend(Backend::new(file, kind))
+            .named(&new)?;
         let mut transaction = database.begin_write().named(&new)?;
         transaction.set_quick_repair(true);
         make(&transaction).named(&new)?;
@@ -73,15 +89,15 @@ impl Database {
         disk.rename(&new, &path)
             .map_err(|error| Error::io("rename", &new, error))?;
         disk.sync_dir(dir).map_err(|error| Error::io("sync", dir, error))?;
-        Self::open(disk, path, cache_bytes)
+        Self::open(disk, path, kind)
     }
 
     /// Opens a database for writing, repairing what a crash left.
-    pub(crate) fn open(disk: &Arc<dyn Disk>, path: String, cache_bytes: usize) -> Result<Self, Error> {
+    pub(crate) fn open(disk: &Arc<dyn Disk>, path: String, kind: Kind) -> Result<Self, Error> {
         let database = Self {
             disk: disk.clone(),
             path,
-            cache_bytes,
+            kind,
             slot: RwLock::new(Slot::Broken),
         };
         database.believe()?;
@@ -91,11 +107,11 @@ impl Database {
     }
 
     /// Opens a database that is only read. If a crash caught it before it was sealed it is repaired and sealed.
-    pub(crate) fn open_sealed(disk: &Arc<dyn Disk>, path: String, cache_bytes: usize) -> Result<Self, Error> {
+    pub(crate) fn open_sealed(disk: &Arc<dyn Disk>, path: String, kind: Kind) -> Result<Self, Error> {
         let database = Self {
             disk: disk.clone(),
             path,
-            cache_bytes,
+            kind,
             slot: RwLock::new(Slot::Closed),
         };
         database.believe()?;
@@ -107,7 +123,7 @@ impl Database {
     /// it must last.
     fn believe(&self) -> Result<(), Error> {
         self.backend()?
-            .0
+            .file
             .sync()
             .map_err(|error| Error::io("sync", &self.path, error))
     }
@@ -244,14 +260,14 @@ impl Database {
         if backend.len().map_err(|error| Error::io("measure", &self.path, error))? == 0 {
             return Err(Error::corrupt(&self.path, 0, "it is empty"));
         }
-        builder(self.cache_bytes).create_with_backend(backend).named(&self.path)
+        builder(self.kind).create_with_backend(backend).named(&self.path)
     }
 
     fn open_reading(&self) -> Result<ReadOnlyDatabase, Error> {
-        match builder(self.cache_bytes).open_read_only_with_backend(self.backend()?) {
+        match builder(self.kind).open_read_only_with_backend(self.backend()?) {
             Err(DatabaseError::RepairAborted) => {
                 self.open_writing()?.close().named(&self.path)?;
-                builder(self.cache_bytes)
+                builder(self.kind)
                     .open_read_only_with_backend(self.backend()?)
                     .named(&self.path)
             }
@@ -261,41 +277,74 @@ impl Database {
 
     fn backend(&self) -> Result<Backend, Error> {
         let file = self.disk.open(&self.path, Open::Existing);
-        Ok(Backend(file.map_err(|error| Error::io("open", &self.path, error))?))
+        let file = file.map_err(|error| Error::io("open", &self.path, error))?;
+        Ok(Backend::new(file, self.kind))
     }
 }
 
 /// Name of a database that is being made.
 pub(crate) const NEW: &str = "new";
 
-fn builder(cache_bytes: usize) -> Builder {
+fn builder(kind: Kind) -> Builder {
     let mut builder = Builder::new();
-    builder.set_cache_size(cache_bytes);
+    builder.set_cache_size(kind.cache_bytes);
     builder
 }
 
 #[derive(Debug)]
-struct Backend(Arc<dyn File>);
+struct Backend {
+    file: Arc<dyn File>,
+    is_log: bool,
+    /// What was written into the page cache, and how long that took.
+    bytes: AtomicU64,
+    nanos: AtomicU64,
+}
+
+impl Backend {
+    fn new(file: Arc<dyn File>, kind: Kind) -> Self {
+        Self {
+            file,
+            is_log: kind.is_log,
+            bytes: AtomicU64::new(0),
+            nanos: AtomicU64::new(0),
+        }
+    }
+
+    /// The page cache is for readers that are behind, as long as it takes pages quickly. Where a virtual machine has to be given each new one
+    /// they are most of what settling costs; pages that go as soon as they are on the disk are always the same few.
+    fn is_cache_slow(&self) -> bool {
+        let (bytes, nanos) = (self.bytes.load(Ordering::Relaxed), self.nanos.load(Ordering::Relaxed));
+        self.is_log && limits::CACHE_SAMPLE_BYTES < bytes && bytes / 2 * 3 < nanos
+    }
+}
 
 impl StorageBackend for Backend {
     fn len(&self) -> io::Result<u64> {
-        self.0.len()
+        self.file.len()
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.read_at(offset, out)
+        self.file.read_at(offset, out)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.file.set_len(len)
     }
 
     fn sync_data(&self) -> io::Result<()> {
         // Whatever a sync reports is fatal, a full disk too: what it was to keep may be gone from memory already.
-        self.0.sync().map_err(io::Error::other)
+        self.file.sync().map_err(io::Error::other)
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.write_at(offset, data)
+        if self.is_cache_slow() {
+            return self.file.write_past_cache_at(offset, data);
+        }
+        let begun = Instant::now();
+        self.file.write_at(offset, data)?;
+        let nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.nanos.fetch_add(nanos, Ordering::Relaxed);
+        self.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+        Ok(())
     }
 }

@@ -6,10 +6,15 @@ use redb::{ReadableTable as _, TableDefinition, WriteTransaction};
 
 use crate::{
     Error, LogId, Row, Table,
-    database::{Database, META},
+    database::{Database, Kind, META},
     disk::Disk,
     limits,
     overlay::{Layer, TABLES},
+};
+
+const KIND: Kind = Kind {
+    cache_bytes: limits::STATE_CACHE_BYTES,
+    is_log: false,
 };
 
 /// One table for all rows: the number of the row's table, then its key.
@@ -44,11 +49,9 @@ impl State {
     pub(crate) fn open(disk: &Arc<dyn Disk>, dir: &str, shard: u32, exists: bool) -> Result<Self, Error> {
         const NAME: &str = "state.redb";
         let database = if exists {
-            Database::open(disk, format!("{dir}/{NAME}"), limits::STATE_CACHE_BYTES)?
+            Database::open(disk, format!("{dir}/{NAME}"), KIND)?
         } else {
-            Database::create(disk, dir, NAME, limits::STATE_CACHE_BYTES, |transaction| {
-                make(transaction, shard)
-            })?
+            Database::create(disk, dir, NAME, KIND, |transaction| make(transaction, shard))?
         };
         let owner =
             database.read(|transaction| Ok(transaction.open_table(META)?.get(SHARD)?.map(|shard| shard.value())))?;

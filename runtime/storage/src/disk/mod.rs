@@ -92,6 +92,14 @@ pub trait File: Debug + Send + Sync + 'static {
     /// `StorageFull`, and whatever the system says.
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()>;
 
+    /// As [`File::write_at`]; the system need not keep it in memory for readers.
+    ///
+    /// # Errors
+    /// As [`File::write_at`].
+    fn write_past_cache_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.write_at(offset, data)
+    }
+
     /// Cuts or grows the file; what is new is zero.
     ///
     /// # Errors

@@ -10,7 +10,14 @@ use std::{
     },
 };
 
+#[cfg(target_os = "linux")]
+use rustix::io::{Errno, ReadWriteFlags, pwritev2};
+
 use super::{Disk, File, Lock, Open};
+
+/// Pages leave the page cache when they are written back, and are the next write's.
+#[cfg(target_os = "linux")]
+const DONTCACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
 
 /// A directory of the machine's file system. Counts the bytes written through it.
 #[derive(Clone, Debug)]
@@ -137,6 +144,21 @@ impl File for RealFile {
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.written.fetch_add(data.len() as u64, Ordering::Relaxed);
         self.file.write_all_at(data, offset)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn write_past_cache_at(&self, mut offset: u64, mut data: &[u8]) -> io::Result<()> {
+        while !data.is_empty() {
+            let written = match pwritev2(&self.file, &[io::IoSlice::new(data)], offset, DONTCACHE) {
+                // Before Linux 6.14, and on file systems that cannot.
+                Err(Errno::OPNOTSUPP) => return self.write_at(offset, data),
+                Err(Errno::INTR) => continue,
+                written => written?,
+            };
+            self.written.fetch_add(written as u64, Ordering::Relaxed);
+            (offset, data) = (offset + written as u64, &data[written..]);
+        }
+        Ok(())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {

@@ -17,7 +17,7 @@ use redb::{OwnedAccessGuard, ReadOnlyTable, ReadableTable as _, TableDefinition,
 use super::chunk::{self, Chunk, Filler, Sequence};
 use crate::{
     Error, LogId,
-    database::{Database, META},
+    database::{Database, Kind, META},
     disk::Disk,
     gather::Gather,
     limits,
@@ -30,6 +30,15 @@ const TIMES: TableDefinition<(u32, i64, i64), ()> = TableDefinition::new("times"
 const LOGS: TableDefinition<u32, (i64, i64, i64, u64)> = TableDefinition::new("logs");
 const NUMBER: &str = "number";
 const STORED: &str = "stored";
+
+const WRITTEN: Kind = Kind {
+    cache_bytes: limits::SEGMENT_CACHE_BYTES,
+    is_log: true,
+};
+const SEALED: Kind = Kind {
+    cache_bytes: limits::SEALED_CACHE_BYTES,
+    ..WRITTEN
+};
 
 /// What one settle round puts into a segment.
 #[derive(Debug, Default)]
@@ -63,7 +72,7 @@ pub(crate) struct FoundBatch {
 
 impl Segment {
     pub(super) fn create(disk: &Arc<dyn Disk>, dir: &str, number: u64) -> Result<Self, Error> {
-        let database = Database::create(disk, dir, &name(number), limits::SEGMENT_CACHE_BYTES, |transaction| {
+        let database = Database::create(disk, dir, &name(number), WRITTEN, |transaction| {
             make(transaction, number)
         })?;
         Ok(Self {
@@ -78,9 +87,9 @@ impl Segment {
     pub(super) fn open(disk: &Arc<dyn Disk>, dir: &str, number: u64, sealed: bool) -> Result<Self, Error> {
         let path = format!("{dir}/{}", name(number));
         let database = if sealed {
-            Database::open_sealed(disk, path, limits::SEALED_CACHE_BYTES)?
+            Database::open_sealed(disk, path, SEALED)?
         } else {
-            Database::open(disk, path, limits::SEGMENT_CACHE_BYTES)?
+            Database::open(disk, path, WRITTEN)?
         };
         let (found, stored) = database.read(|transaction| {
             let meta = transaction.open_table(META)?;
