@@ -4,11 +4,7 @@
 //! sealed. After a write that failed for want of space it is as it was after the last commit.
 use std::{
     io,
-    sync::{
-        Arc, PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Instant,
+    sync::{Arc, PoisonError, RwLock},
 };
 
 use redb::{
@@ -20,7 +16,6 @@ use crate::{
     Error,
     disk::{Disk, File, Open},
     error::Named as _,
-    limits,
 };
 
 /// Format, owner and counters of a database.
@@ -41,7 +36,7 @@ pub(crate) struct Database {
 pub(crate) struct Kind {
     /// redb's cache.
     pub(crate) cache_bytes: usize,
-    /// Whether it is written once and seldom read: it may go past the page cache.
+    /// Whether it is hardly read once it is written: see [`File::write_once_at`].
     pub(crate) is_log: bool,
 }
 
@@ -73,9 +68,11 @@ impl Database {
         let file = disk
             .open(&new, Open::New)
             .map_err(|error| Error::io("create", &new, error))?;
-        let database = builder(kind)
-            .create_with_backend(Backend::new(file, kind))
-            .named(&new)?;
+        let backend = Backend {
+            file,
+            is_log: kind.is_log,
+        };
+        let database = builder(kind).create_with_backend(backend).named(&new)?;
         let mut transaction = database.begin_write().named(&new)?;
         transaction.set_quick_repair(true);
         make(&transaction).named(&new)?;
@@ -278,7 +275,10 @@ impl Database {
     fn backend(&self) -> Result<Backend, Error> {
         let file = self.disk.open(&self.path, Open::Existing);
         let file = file.map_err(|error| Error::io("open", &self.path, error))?;
-        Ok(Backend::new(file, self.kind))
+        Ok(Backend {
+            file,
+            is_log: self.kind.is_log,
+        })
     }
 }
 
@@ -295,27 +295,6 @@ fn builder(kind: Kind) -> Builder {
 struct Backend {
     file: Arc<dyn File>,
     is_log: bool,
-    /// What was written into the page cache, and how long that took.
-    bytes: AtomicU64,
-    nanos: AtomicU64,
-}
-
-impl Backend {
-    fn new(file: Arc<dyn File>, kind: Kind) -> Self {
-        Self {
-            file,
-            is_log: kind.is_log,
-            bytes: AtomicU64::new(0),
-            nanos: AtomicU64::new(0),
-        }
-    }
-
-    /// The page cache is for readers that are behind, as long as it takes pages quickly. Where a virtual machine has to be given each new one
-    /// they are most of what settling costs; pages that go as soon as they are on the disk are always the same few.
-    fn is_cache_slow(&self) -> bool {
-        let (bytes, nanos) = (self.bytes.load(Ordering::Relaxed), self.nanos.load(Ordering::Relaxed));
-        self.is_log && limits::CACHE_SAMPLE_BYTES < bytes && bytes / 2 * 3 < nanos
-    }
 }
 
 impl StorageBackend for Backend {
@@ -337,14 +316,10 @@ impl StorageBackend for Backend {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        if self.is_cache_slow() {
-            return self.file.write_past_cache_at(offset, data);
+        if self.is_log {
+            self.file.write_once_at(offset, data)
+        } else {
+            self.file.write_at(offset, data)
         }
-        let begun = Instant::now();
-        self.file.write_at(offset, data)?;
-        let nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.nanos.fetch_add(nanos, Ordering::Relaxed);
-        self.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
-        Ok(())
     }
 }

@@ -13,6 +13,7 @@
 //! may be read or deleted; talk to the network.
 
 mod batch;
+mod clock;
 mod database;
 pub mod disk;
 mod error;

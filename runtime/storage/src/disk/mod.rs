@@ -92,11 +92,11 @@ pub trait File: Debug + Send + Sync + 'static {
     /// `StorageFull`, and whatever the system says.
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()>;
 
-    /// As [`File::write_at`]; the system need not keep it in memory for readers.
+    /// As [`File::write_at`], of what will hardly be read: it need not be kept in memory at any price.
     ///
     /// # Errors
     /// As [`File::write_at`].
-    fn write_past_cache_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+    fn write_once_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.write_at(offset, data)
     }
 

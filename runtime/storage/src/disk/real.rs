@@ -14,6 +14,7 @@ use std::{
 use rustix::io::{Errno, ReadWriteFlags, pwritev2};
 
 use super::{Disk, File, Lock, Open};
+use crate::{clock, limits};
 
 /// Pages leave the page cache when they are written back, and are the next write's.
 #[cfg(target_os = "linux")]
@@ -63,6 +64,8 @@ impl Disk for RealDisk {
         Ok(Arc::new(RealFile {
             file,
             written: self.written.clone(),
+            bytes: AtomicU64::new(0),
+            nanos: AtomicU64::new(0),
         }))
     }
 
@@ -130,6 +133,39 @@ fn create_dir_durably(dir: &Path) -> io::Result<()> {
 struct RealFile {
     file: fs::File,
     written: Arc<AtomicU64>,
+    /// What of it was written once and into the page cache, and how long that took.
+    bytes: AtomicU64,
+    nanos: AtomicU64,
+}
+
+impl RealFile {
+    /// The page cache is for readers that are behind, as long as it takes pages quickly. Where a virtual machine has to be given each new one
+    /// they are most of what a write costs; pages that go as soon as they are on the disk are always the same few.
+    fn is_cache_slow(&self) -> bool {
+        let (bytes, nanos) = (self.bytes.load(Ordering::Relaxed), self.nanos.load(Ordering::Relaxed));
+        limits::CACHE_SAMPLE_BYTES < bytes && bytes / 2 * 3 < nanos
+    }
+
+    #[cfg(target_os = "linux")]
+    fn write_past_cache_at(&self, mut offset: u64, mut data: &[u8]) -> io::Result<()> {
+        while !data.is_empty() {
+            let written = match pwritev2(&self.file, &[io::IoSlice::new(data)], offset, DONTCACHE) {
+                // Before Linux 6.14, and on file systems that cannot.
+                Err(Errno::OPNOTSUPP) => return self.write_at(offset, data),
+                Err(Errno::INTR) => continue,
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                written => written?,
+            };
+            self.written.fetch_add(written as u64, Ordering::Relaxed);
+            (offset, data) = (offset + written as u64, &data[written..]);
+        }
+        Ok(())
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn write_past_cache_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.write_at(offset, data)
+    }
 }
 
 impl File for RealFile {
@@ -146,18 +182,15 @@ impl File for RealFile {
         self.file.write_all_at(data, offset)
     }
 
-    #[cfg(target_os = "linux")]
-    fn write_past_cache_at(&self, mut offset: u64, mut data: &[u8]) -> io::Result<()> {
-        while !data.is_empty() {
-            let written = match pwritev2(&self.file, &[io::IoSlice::new(data)], offset, DONTCACHE) {
-                // Before Linux 6.14, and on file systems that cannot.
-                Err(Errno::OPNOTSUPP) => return self.write_at(offset, data),
-                Err(Errno::INTR) => continue,
-                written => written?,
-            };
-            self.written.fetch_add(written as u64, Ordering::Relaxed);
-            (offset, data) = (offset + written as u64, &data[written..]);
+    fn write_once_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        if self.is_cache_slow() {
+            return self.write_past_cache_at(offset, data);
         }
+        let begun = clock::instant();
+        self.write_at(offset, data)?;
+        let nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.nanos.fetch_add(nanos, Ordering::Relaxed);
+        self.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
         Ok(())
     }
 
@@ -176,3 +209,32 @@ struct RealLock {
 }
 
 impl Lock for RealLock {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_past_a_slow_page_cache_is_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = RealDisk::open(dir.path()).unwrap();
+        let file = RealFile {
+            file: fs::File::options()
+                .read(true)
+                .write(true)
+                .create_new(true)
+                .open(dir.path().join("f"))
+                .unwrap(),
+            written: disk.written.clone(),
+            bytes: AtomicU64::new(limits::CACHE_SAMPLE_BYTES + 1),
+            nanos: AtomicU64::new(u64::MAX),
+        };
+        assert!(file.is_cache_slow());
+        file.write_once_at(0, &[1; 10_000]).unwrap();
+        file.write_once_at(5_000, &[2; 10_000]).unwrap();
+        let mut found = vec![0; 15_000];
+        file.read_at(0, &mut found).unwrap();
+        assert_eq!((found[4_999], found[5_000], found[14_999]), (1, 2, 2));
+        assert_eq!(disk.bytes_written(), 20_000);
+    }
+}

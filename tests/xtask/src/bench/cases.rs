@@ -7,6 +7,7 @@ use super::{
 
 const PRODUCE_KIB: &str = "produce 1 KiB, 4 producers, 8 partitions";
 const PRODUCE_100: &str = "produce 100 B, 4 producers, 8 partitions";
+const PRODUCE_ON: &str = "produce 1 KiB, 4 producers, 8 partitions, for 20 s";
 const CONSUME_ONE: &str = "consume 1 KiB, 1 consumer";
 const CONSUME_FOUR: &str = "consume 1 KiB, 4 consumers";
 const CONSUME_RESTARTED: &str = "consume 1 KiB, 1 consumer, after a restart";
@@ -54,6 +55,11 @@ pub(super) fn all(context: &Context) -> Vec<Case> {
         cases.push(disk(work, LIMIT_DISK, ""));
         cases.push(disk(work, LIMIT_OVER, "--overwrite"));
         cases.extend(produce_peers(context, work, size));
+    }
+    // Long enough that nothing is left to be done later.
+    for (subject, transport) in [(QUIC, "quic"), (TCP, "tcp")] {
+        let words = format!("produce --transport {transport} --time 20s");
+        cases.push(timed(PRODUCE_ON, subject, None, words, false));
     }
     for (work, words) in [
         (CONSUME_ONE, "--consumers 1"),
