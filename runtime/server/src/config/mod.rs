@@ -79,7 +79,7 @@ pub struct Tls {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Network {
-    /// Threads for TCP connections, 1 to 64. QUIC lives on the first.
+    /// Threads for TCP connections, 1 to 64. QUIC lives on the first, and so does the node's loop if there is only one.
     pub threads: usize,
     /// Largest request.
     pub frame_bytes_max: Size,

@@ -5,7 +5,6 @@
 use std::sync::{
     Arc,
     atomic::{AtomicU32, AtomicU64, Ordering},
-    mpsc,
 };
 
 use tidemill_broker::context::ConnectionId;
@@ -13,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::{
     config::Config,
-    node::{Compiler, Event},
+    node::{Compiler, Event, Events},
 };
 
 /// Cheap to clone; every stream has one.
@@ -24,7 +23,7 @@ pub(crate) struct Gate {
 }
 
 struct Shared {
-    events: mpsc::Sender<Event>,
+    events: Events,
     bytes: Arc<Semaphore>,
     requests: Arc<Semaphore>,
     frame_bytes_max: usize,
@@ -52,7 +51,7 @@ impl Gate {
     pub(crate) fn new(
         config: &Config,
         compiler: Arc<Compiler>,
-        events: mpsc::Sender<Event>,
+        events: Events,
         open: Arc<AtomicU32>,
         stop: watch::Receiver<bool>,
     ) -> Self {

@@ -13,12 +13,12 @@ pub(crate) mod quic;
 mod tcp;
 mod write;
 
-use std::{net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
 
 use tokio::{
     runtime::{Builder, Handle, Runtime},
     sync::watch,
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 pub use self::bind::Addresses;
@@ -26,25 +26,27 @@ pub(crate) use self::{
     bind::{Sockets, size_buffers},
     gate::{Gate, Permit},
 };
-use crate::{config::Config, error::StartError, tls::Configs};
+use crate::{config::Config, error::StartError, node::Event, tls::Configs};
 
 /// Principal of whoever shows no certificate.
 const ANONYMOUS: &str = "User:ANONYMOUS";
 
-/// The network threads.
+/// The network threads, and the one of the node's loop if that has one.
 pub(crate) struct Network {
     threads: Vec<JoinHandle<()>>,
     close: watch::Sender<bool>,
 }
 
 impl Network {
-    /// Starts to serve.
+    /// Starts to serve, and runs the node's loop: on the network's thread if there is one only, which saves four changes of thread on a
+    /// record's way; otherwise on one of its own.
     pub(crate) fn start(
         config: &Config,
         sockets: Sockets,
         tls: &Configs,
         advertised_host: &str,
         gate: &Gate,
+        turn: impl Future<Output = ()> + Send + 'static,
     ) -> Result<Self, StartError> {
         let (close, closed) = watch::channel(false);
         let runtimes: Result<Vec<Runtime>, _> = (0..config.network.threads)
@@ -54,30 +56,40 @@ impl Network {
         let handles: Vec<Handle> = runtimes.iter().map(|runtime| runtime.handle().clone()).collect();
         listen(config, sockets, tls, advertised_host, gate, &handles, &closed)?;
         let mut threads = Vec::new();
+        let mut spawn = |name: String, run: Box<dyn FnOnce() + Send>| -> io::Result<()> {
+            threads.push(std::thread::Builder::new().name(name).spawn(run)?);
+            Ok(())
+        };
+        let is_alone = runtimes.len() == 1;
+        let mut turn = Some(turn);
         for (number, runtime) in runtimes.into_iter().enumerate() {
-            let mut closed = closed.clone();
-            let run = move || {
-                runtime
-                    .block_on(async { closed.wait_for(|closed| *closed).await.map(drop) })
-                    .ok();
+            let (mut closed, gate) = (closed.clone(), gate.clone());
+            let turn = turn.take_if(|_| is_alone);
+            let closing = async move {
+                let _ = closed.wait_for(|closed| *closed).await;
                 // The endpoint closes its connections in a task of its own; it gets a moment for it.
-                runtime.block_on(async { tokio::time::sleep(Duration::from_millis(20)).await });
+                sleep(Duration::from_millis(20)).await;
+                gate.send(Event::Stop);
             };
-            threads.push(
-                std::thread::Builder::new()
-                    .name(format!("network-{number}"))
-                    .spawn(run)?,
-            );
+            let run = move || match turn {
+                Some(turn) => drop(runtime.block_on(async { tokio::join!(turn, closing) })),
+                None => runtime.block_on(closing),
+            };
+            spawn(format!("network-{number}"), Box::new(run))?;
+        }
+        if let Some(turn) = turn {
+            let runtime = Builder::new_current_thread().enable_time().build()?;
+            spawn("node".to_owned(), Box::new(move || runtime.block_on(turn)))?;
         }
         Ok(Self { threads, close })
     }
 
-    /// Closes whatever is still open.
+    /// Closes whatever is still open, then ends the node's loop.
     pub(crate) fn close(self) {
         let _ = self.close.send(true);
         for thread in self.threads {
             if thread.join().is_err() {
-                tracing::error!("a network thread panicked");
+                tracing::error!("a thread of the node panicked");
             }
         }
     }

@@ -12,8 +12,7 @@ mod status;
 mod turn;
 
 use std::{
-    sync::{Arc, atomic::AtomicU32, mpsc},
-    thread::JoinHandle,
+    sync::{Arc, atomic::AtomicU32},
     time::Duration,
 };
 
@@ -21,12 +20,15 @@ use tidemill_broker::Broker;
 use tidemill_protocol::admin::NodeStatus;
 use tidemill_storage::{Error, Settled, Settling, Writer};
 use tokio::{
-    sync::{oneshot, watch},
+    sync::{mpsc, oneshot, watch},
     time::timeout,
 };
 
 pub use self::compiler::{COMMAND as COMPILE_COMMAND, child as compile_child};
-pub(crate) use self::{compiler::Compiler, event::Event};
+pub(crate) use self::{
+    compiler::Compiler,
+    event::{Event, Events},
+};
 use self::{
     modules::Modules,
     readers::Readers,
@@ -54,10 +56,10 @@ pub struct Node {
     grace: Duration,
     stop: watch::Sender<bool>,
     gate: Gate,
-    events: mpsc::Sender<Event>,
+    events: Events,
     failed: watch::Receiver<Option<String>>,
     network: Option<Network>,
-    turn: Option<JoinHandle<()>>,
+    settling: Option<Settling>,
     _dir: DataDir,
 }
 
@@ -74,7 +76,7 @@ impl Node {
         let tls = tls::configs(&config, &certificate_names(&config, addresses, &host))?;
         let recovered = recover(dir.path(), &config.storage)?;
 
-        let (events, inbox) = mpsc::channel();
+        let (events, inbox) = mpsc::unbounded_channel();
         let (stop, stopping) = watch::channel(false);
         let (fail, failed) = watch::channel(None);
         let connections = Arc::new(AtomicU32::new(0));
@@ -99,8 +101,14 @@ impl Node {
             connections,
         };
         let core = core_config(&config, dir.cluster_id.clone(), host.clone(), port)?;
-        let turn = start_turn(&config, core, recovered, compiler, status, events.clone(), inbox, fail)?;
-        let network = Network::start(&config, sockets, &tls, &host, &gate)?;
+        let (turn, settling) = turn(&config, core, recovered, compiler, status, events.clone())?;
+        let run = async move {
+            if let End::Failed(message) = turn.run(inbox).await {
+                tracing::error!("{message}");
+                let _ = fail.send(Some(message));
+            }
+        };
+        let network = Network::start(&config, sockets, &tls, &host, &gate, run)?;
         tracing::info!(
             data_dir = %config.data_dir.display(),
             listeners = %addresses.urls().join(" "),
@@ -116,7 +124,7 @@ impl Node {
             events,
             failed,
             network: Some(network),
-            turn: Some(turn),
+            settling: Some(settling),
             _dir: dir,
         })
     }
@@ -159,12 +167,8 @@ impl Node {
         if let Some(network) = self.network.take() {
             network.close();
         }
-        let _ = self.events.send(Event::Stop);
-        if let Some(turn) = self.turn.take()
-            && turn.join().is_err()
-        {
-            tracing::error!("the node's thread panicked");
-        }
+        // The journal has been closed with the loop; now everything is settled, so that the next start has nothing to replay.
+        drop(self.settling.take());
     }
 }
 
@@ -249,17 +253,14 @@ fn core_config(
     })
 }
 
-#[expect(clippy::too_many_arguments, reason = "a constructor used once")]
-fn start_turn(
+fn turn(
     config: &Config,
     core: tidemill_broker::Config,
     recovered: Recovered,
     compiler: Arc<Compiler>,
     status: Status,
-    events: mpsc::Sender<Event>,
-    inbox: mpsc::Receiver<Event>,
-    fail: watch::Sender<Option<String>>,
-) -> Result<JoinHandle<()>, StartError> {
+    events: Events,
+) -> Result<(Turn, Settling), StartError> {
     let Recovered {
         storage,
         journal,
@@ -285,19 +286,11 @@ fn start_turn(
         events,
         open: Open::default(),
     };
-    let run = move || {
-        if let End::Failed(message) = turn.run(&inbox) {
-            tracing::error!("{message}");
-            let _ = fail.send(Some(message));
-        }
-        // The journal has been closed with the loop; now everything is settled, so that the next start has nothing to replay.
-        drop(settling);
-    };
-    Ok(std::thread::Builder::new().name("node".into()).spawn(run)?)
+    Ok((turn, settling))
 }
 
 /// A full disk is waited out; anything else ends the node.
-fn on_settled(events: mpsc::Sender<Event>) -> impl FnMut(Result<Settled, Error>) + Send {
+fn on_settled(events: Events) -> impl FnMut(Result<Settled, Error>) + Send {
     move |round| match round {
         Ok(_) => {}
         Err(error) if error.is_retriable() => tracing::warn!(%error, "cannot settle yet"),

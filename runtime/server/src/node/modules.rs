@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeSet,
     io,
-    sync::{Arc, OnceLock, mpsc::Sender},
+    sync::{Arc, OnceLock},
 };
 
 use tidemill_broker::module::{
@@ -14,13 +14,17 @@ use tidemill_broker::module::{
 use tidemill_host::{Lanes, Revoke, RevokeReason, Sandbox};
 use tidemill_protocol::manifest::Manifest;
 
-use super::{compiler::Compiler, event::Event, readers::Readers};
+use super::{
+    compiler::Compiler,
+    event::{Event, Events},
+    readers::Readers,
+};
 use crate::clock;
 
 /// Lanes, and what they need to be started.
 pub(super) struct Modules {
     shared: Arc<Shared>,
-    events: Sender<Event>,
+    events: Events,
     loader: Readers,
     rehearsals: u32,
 }
@@ -40,7 +44,7 @@ impl Modules {
         compiler: Arc<Compiler>,
         state: Arc<dyn StateReader>,
         lanes: usize,
-        events: Sender<Event>,
+        events: Events,
     ) -> io::Result<Self> {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         let lane_count = if lanes == 0 { cores() } else { lanes };

@@ -2,13 +2,11 @@
 //!
 //! The rest of the node knows only this: a proposal goes in, and exactly one `Event::Committed` comes out for it, in the order of the
 //! proposals. Nothing outside this file gives out an index, a term or a time.
-use std::sync::mpsc::Sender;
-
 use bytes::Bytes;
 use tidemill_broker::{Command, Entry, effect::ProposalId};
 use tidemill_storage::{CommitError, Writer, Written, limits::ENTRY_BYTES_MAX};
 
-use super::event::{Committed, Event};
+use super::event::{Committed, Event, Events};
 
 /// What a node is to its shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +38,7 @@ pub trait Sequencer {
 /// The sequencer of a node that is alone: its journal is the log.
 pub(crate) struct Local {
     writer: Writer,
-    events: Sender<Event>,
+    events: Events,
     node: u32,
     /// Index of the next entry.
     next: u64,
@@ -56,7 +54,7 @@ const TERM: u64 = 1;
 
 impl Local {
     /// Goes on after the last entry, whose index is `last` and time `time`.
-    pub(crate) fn new(writer: Writer, events: Sender<Event>, node: u32, last: u64, time: i64) -> Self {
+    pub(crate) fn new(writer: Writer, events: Events, node: u32, last: u64, time: i64) -> Self {
         Self {
             writer,
             events,

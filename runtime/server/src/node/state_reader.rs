@@ -1,6 +1,4 @@
 //! A module's committed state and its tables, as its guest reads them while it runs.
-use std::sync::{Mutex, PoisonError, mpsc::Sender};
-
 use bytes::Bytes;
 use tidemill_broker::{
     effect::Table,
@@ -12,27 +10,25 @@ use tidemill_broker::{
 };
 use tidemill_storage::{Scan, Storage};
 
-use super::event::Event;
+use super::event::{Event, Events};
 
 /// Reads module state and views: what is applied and not settled yet, then redb.
 ///
 /// A disk that fails stops the node before the batch that read from it can be committed: a missing value would look like a new key.
 pub(super) struct ModuleState {
     storage: Storage,
-    events: Mutex<Sender<Event>>,
+    events: Events,
 }
 
 impl ModuleState {
-    pub(super) fn new(storage: Storage, events: Sender<Event>) -> Self {
-        Self {
-            storage,
-            events: Mutex::new(events),
-        }
+    pub(super) fn new(storage: Storage, events: Events) -> Self {
+        Self { storage, events }
     }
 
     fn failed<T: Default>(&self, error: &tidemill_storage::Error) -> T {
-        let events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = events.send(Event::Failed(format!("cannot read a module's state: {error}")));
+        let _ = self
+            .events
+            .send(Event::Failed(format!("cannot read a module's state: {error}")));
         T::default()
     }
 }

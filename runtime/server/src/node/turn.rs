@@ -1,4 +1,4 @@
-//! The node's loop: one thread, one event at a time, and everything that the core wants done about it.
+//! The node's loop: one event at a time, and everything that the core wants done about it.
 //!
 //! ```text
 //!   network ─┐                      ┌─► answers
@@ -11,10 +11,7 @@
 //! effects are performed in the order in which the core gave them. The loop never waits for a disk, a socket or a guest.
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{
-        Arc,
-        mpsc::{Receiver, RecvTimeoutError, Sender},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -29,10 +26,13 @@ use tidemill_protocol::{
     api::Response,
 };
 use tidemill_storage::{CommitError, Storage};
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
 
 use super::{
-    event::{Committed, Event},
+    event::{Committed, Event, Events},
     find_time::find_time,
     modules::Modules,
     readers::Readers,
@@ -51,7 +51,7 @@ pub(super) struct Turn {
     pub(super) readers: Readers,
     pub(super) modules: Modules,
     pub(super) status: Status,
-    pub(super) events: Sender<Event>,
+    pub(super) events: Events,
     pub(super) open: Open,
 }
 
@@ -82,14 +82,14 @@ pub(super) enum End {
 
 impl Turn {
     /// Runs until it is told to stop or something fails.
-    pub(super) fn run(mut self, events: &Receiver<Event>) -> End {
+    pub(super) async fn run(mut self, mut events: mpsc::UnboundedReceiver<Event>) -> End {
         self.broker.handle_start(clock::wall_ms());
         self.perform(None);
         loop {
-            let event = match events.recv_timeout(self.patience()) {
-                Ok(event) => Some(event),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => return End::Stopped,
+            let event = match timeout(self.patience(), events.recv()).await {
+                Ok(Some(event)) => Some(event),
+                Ok(None) => return End::Stopped,
+                Err(_) => None,
             };
             match self.take(event) {
                 Ok(()) => {}
