@@ -16,6 +16,7 @@ use crate::{
     Error,
     disk::{Disk, File, Open},
     error::Named as _,
+    stage::Stage,
 };
 
 /// Format, owner and counters of a database.
@@ -68,11 +69,9 @@ impl Database {
         let file = disk
             .open(&new, Open::New)
             .map_err(|error| Error::io("create", &new, error))?;
-        let backend = Backend {
-            file,
-            is_log: kind.is_log,
-        };
-        let database = builder(kind).create_with_backend(backend).named(&new)?;
+        let database = builder(kind)
+            .create_with_backend(Backend::new(file, kind))
+            .named(&new)?;
         let mut transaction = database.begin_write().named(&new)?;
         transaction.set_quick_repair(true);
         make(&transaction).named(&new)?;
@@ -275,10 +274,7 @@ impl Database {
     fn backend(&self) -> Result<Backend, Error> {
         let file = self.disk.open(&self.path, Open::Existing);
         let file = file.map_err(|error| Error::io("open", &self.path, error))?;
-        Ok(Backend {
-            file,
-            is_log: self.kind.is_log,
-        })
+        Ok(Backend::new(file, self.kind))
     }
 }
 
@@ -294,7 +290,18 @@ fn builder(kind: Kind) -> Builder {
 #[derive(Debug)]
 struct Backend {
     file: Arc<dyn File>,
-    is_log: bool,
+    stage: Option<Stage>,
+}
+
+impl Backend {
+    fn new(file: Arc<dyn File>, kind: Kind) -> Self {
+        let stage = kind.is_log.then(Stage::default);
+        Self { file, stage }
+    }
+
+    fn write_out(&self) -> io::Result<()> {
+        self.stage.as_ref().map_or(Ok(()), |stage| stage.write_out(&*self.file))
+    }
 }
 
 impl StorageBackend for Backend {
@@ -303,23 +310,28 @@ impl StorageBackend for Backend {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.file.read_at(offset, out)
+        match &self.stage {
+            Some(stage) => stage.read_at(&*self.file, offset, out),
+            None => self.file.read_at(offset, out),
+        }
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
+        self.write_out()?;
         self.file.set_len(len)
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        // Here a full disk loses nothing yet.
+        self.write_out()?;
         // Whatever a sync reports is fatal, a full disk too: what it was to keep may be gone from memory already.
         self.file.sync().map_err(io::Error::other)
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        if self.is_log {
-            self.file.write_once_at(offset, data)
-        } else {
-            self.file.write_at(offset, data)
+        match &self.stage {
+            Some(stage) => stage.write(&*self.file, offset, data),
+            None => self.file.write_at(offset, data),
         }
     }
 }

@@ -25,6 +25,7 @@ mod open;
 mod overlay;
 mod segments;
 mod settle;
+mod stage;
 mod state;
 mod storage;
 

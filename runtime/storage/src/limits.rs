@@ -48,6 +48,9 @@ pub const STATE_CACHE_BYTES: usize = 32 << 20;
 /// redb's cache for a sealed segment.
 pub const SEALED_CACHE_BYTES: usize = 8 << 20;
 
+/// Pages of a segment put together before they are written: a transaction, its tree and some room.
+pub const STAGED_BYTES_MAX: usize = 16 << 20;
+
 /// A segment goes past the page cache once this much of it went in at less than two bytes in three nanoseconds. Memory that is there takes
 /// two and a half bytes a nanosecond; what a virtual machine is given page by page, a third of one.
 pub const CACHE_SAMPLE_BYTES: u64 = 16 << 20;

@@ -7,7 +7,11 @@ mod real;
 #[cfg(feature = "sim")]
 mod sim;
 
-use std::{fmt::Debug, io, sync::Arc};
+use std::{
+    fmt::Debug,
+    io::{self, IoSlice},
+    sync::Arc,
+};
 
 pub use real::RealDisk;
 #[cfg(feature = "sim")]
@@ -92,12 +96,18 @@ pub trait File: Debug + Send + Sync + 'static {
     /// `StorageFull`, and whatever the system says.
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()>;
 
-    /// As [`File::write_at`], of what will hardly be read: it need not be kept in memory at any price.
+    /// As [`File::write_at`], of what will hardly be read: it need not be kept in memory at any price. Offset, addresses and lengths are
+    /// multiples of [`BLOCK_BYTES`].
     ///
     /// # Errors
     /// As [`File::write_at`].
-    fn write_once_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.write_at(offset, data)
+    fn write_once_at(&self, offset: u64, pieces: &mut [IoSlice<'_>]) -> io::Result<()> {
+        let mut at = offset;
+        for piece in pieces {
+            self.write_at(at, piece)?;
+            at += piece.len() as u64;
+        }
+        Ok(())
     }
 
     /// Cuts or grows the file; what is new is zero.
@@ -112,6 +122,9 @@ pub trait File: Debug + Send + Sync + 'static {
     /// Whatever the system says.
     fn sync(&self) -> io::Result<()>;
 }
+
+/// What the system's page cache and disks take at a time.
+pub const BLOCK_BYTES: usize = 4096;
 
 /// How to open a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

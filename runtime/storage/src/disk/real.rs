@@ -1,24 +1,25 @@
 //! The machine's file system below one directory.
 use std::{
     fs::{self, OpenOptions, TryLockError},
-    io,
-    os::unix::fs::FileExt as _,
+    io::{self, IoSlice},
+    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-#[cfg(target_os = "linux")]
-use rustix::io::{Errno, ReadWriteFlags, pwritev2};
+use rustix::{
+    fs::OFlags,
+    io::{Errno, pwritev},
+};
 
 use super::{Disk, File, Lock, Open};
 use crate::{clock, limits};
 
-/// Pages leave the page cache when they are written back, and are the next write's.
-#[cfg(target_os = "linux")]
-const DONTCACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
+/// Pieces handed to one system call (`IOV_MAX`).
+const SLICES_MAX: usize = 1024;
 
 /// A directory of the machine's file system. Counts the bytes written through it.
 #[derive(Clone, Debug)]
@@ -55,14 +56,17 @@ impl RealDisk {
 impl Disk for RealDisk {
     fn open(&self, path: &str, how: Open) -> io::Result<Arc<dyn File>> {
         let new = how == Open::New;
+        let path = self.path(path);
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .create(new)
             .truncate(new)
-            .open(self.path(path))?;
+            .open(&path)?;
         Ok(Arc::new(RealFile {
             file,
+            path,
+            direct: OnceLock::new(),
             written: self.written.clone(),
             bytes: AtomicU64::new(0),
             nanos: AtomicU64::new(0),
@@ -132,6 +136,9 @@ fn create_dir_durably(dir: &Path) -> io::Result<()> {
 #[derive(Debug)]
 struct RealFile {
     file: fs::File,
+    path: PathBuf,
+    /// The same file past the page cache; none where that cannot be had.
+    direct: OnceLock<Option<fs::File>>,
     written: Arc<AtomicU64>,
     /// What of it was written once and into the page cache, and how long that took.
     bytes: AtomicU64,
@@ -140,31 +147,38 @@ struct RealFile {
 
 impl RealFile {
     /// The page cache is for readers that are behind, as long as it takes pages quickly. Where a virtual machine has to be given each new one
-    /// they are most of what a write costs; pages that go as soon as they are on the disk are always the same few.
+    /// they are most of what a write costs.
     fn is_cache_slow(&self) -> bool {
         let (bytes, nanos) = (self.bytes.load(Ordering::Relaxed), self.nanos.load(Ordering::Relaxed));
         limits::CACHE_SAMPLE_BYTES < bytes && bytes / 2 * 3 < nanos
     }
 
-    #[cfg(target_os = "linux")]
-    fn write_past_cache_at(&self, mut offset: u64, mut data: &[u8]) -> io::Result<()> {
-        while !data.is_empty() {
-            let written = match pwritev2(&self.file, &[io::IoSlice::new(data)], offset, DONTCACHE) {
-                // Before Linux 6.14, and on file systems that cannot.
-                Err(Errno::OPNOTSUPP) => return self.write_at(offset, data),
+    /// What has been read of it may be in the page cache: the system drops that where it is written over.
+    fn direct(&self) -> Option<&fs::File> {
+        let open = || {
+            let flags = OFlags::DIRECT.bits().cast_signed();
+            OpenOptions::new().write(true).custom_flags(flags).open(&self.path).ok()
+        };
+        self.direct.get_or_init(open).as_ref()
+    }
+
+    fn write_pieces(&self, to: &fs::File, mut offset: u64, mut pieces: &mut [IoSlice<'_>]) -> io::Result<()> {
+        while !pieces.is_empty() {
+            let some = pieces.len().min(SLICES_MAX);
+            let written = match pwritev(to, &pieces[..some], offset) {
                 Err(Errno::INTR) => continue,
+                // Past the page cache it is not done like this everywhere.
+                Err(Errno::INVAL) if !std::ptr::eq(to, &self.file) => {
+                    return self.write_pieces(&self.file, offset, pieces);
+                }
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 written => written?,
             };
             self.written.fetch_add(written as u64, Ordering::Relaxed);
-            (offset, data) = (offset + written as u64, &data[written..]);
+            offset += written as u64;
+            IoSlice::advance_slices(&mut pieces, written);
         }
         Ok(())
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn write_past_cache_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.write_at(offset, data)
     }
 }
 
@@ -182,15 +196,16 @@ impl File for RealFile {
         self.file.write_all_at(data, offset)
     }
 
-    fn write_once_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        if self.is_cache_slow() {
-            return self.write_past_cache_at(offset, data);
-        }
+    fn write_once_at(&self, offset: u64, pieces: &mut [IoSlice<'_>]) -> io::Result<()> {
+        let bytes: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let direct = self.is_cache_slow().then(|| self.direct()).flatten();
         let begun = clock::instant();
-        self.write_at(offset, data)?;
-        let nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.nanos.fetch_add(nanos, Ordering::Relaxed);
-        self.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+        self.write_pieces(direct.unwrap_or(&self.file), offset, pieces)?;
+        if direct.is_none() {
+            let nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            self.nanos.fetch_add(nanos, Ordering::Relaxed);
+            self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
         Ok(())
     }
 
@@ -213,28 +228,34 @@ impl Lock for RealLock {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::BLOCK_BYTES;
 
     #[test]
     fn what_goes_past_a_slow_page_cache_is_read_again() {
         let dir = tempfile::tempdir().unwrap();
         let disk = RealDisk::open(dir.path()).unwrap();
+        disk.open("f", Open::New).unwrap();
+        let path = dir.path().join("f");
         let file = RealFile {
-            file: fs::File::options()
-                .read(true)
-                .write(true)
-                .create_new(true)
-                .open(dir.path().join("f"))
-                .unwrap(),
+            file: fs::File::options().read(true).write(true).open(&path).unwrap(),
+            path,
+            direct: OnceLock::new(),
             written: disk.written.clone(),
             bytes: AtomicU64::new(limits::CACHE_SAMPLE_BYTES + 1),
             nanos: AtomicU64::new(u64::MAX),
         };
         assert!(file.is_cache_slow());
-        file.write_once_at(0, &[1; 10_000]).unwrap();
-        file.write_once_at(5_000, &[2; 10_000]).unwrap();
-        let mut found = vec![0; 15_000];
+        let memory = vec![1; 5 * BLOCK_BYTES];
+        let first = memory.as_ptr().align_offset(BLOCK_BYTES);
+        let block = IoSlice::new(&memory[first..first + BLOCK_BYTES]);
+        file.write_at(BLOCK_BYTES as u64 * 2, &[2; BLOCK_BYTES]).unwrap();
+        file.write_once_at(0, &mut [block; 2]).unwrap();
+        let mut found = vec![0; 3 * BLOCK_BYTES];
         file.read_at(0, &mut found).unwrap();
-        assert_eq!((found[4_999], found[5_000], found[14_999]), (1, 2, 2));
-        assert_eq!(disk.bytes_written(), 20_000);
+        assert_eq!(found, [[1; BLOCK_BYTES], [1; BLOCK_BYTES], [2; BLOCK_BYTES]].concat());
+        file.write_once_at(BLOCK_BYTES as u64, &mut vec![block; SLICES_MAX + 1])
+            .unwrap();
+        assert_eq!(file.len().unwrap(), (SLICES_MAX as u64 + 2) * BLOCK_BYTES as u64);
+        assert_eq!(disk.bytes_written(), (SLICES_MAX as u64 + 4) * BLOCK_BYTES as u64);
     }
 }
