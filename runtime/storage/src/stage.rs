@@ -26,10 +26,14 @@ pub(crate) struct Stage {
 
 #[derive(Debug, Default)]
 struct Blocks {
-    memory: Vec<u8>,
-    /// Where in `memory` a block of the file is.
+    /// Each has room for [`PART`] blocks, from the first address that suits them. Kept from one transaction to the next.
+    memory: Vec<Vec<u8>>,
+    /// Which block of memory a block of the file is in.
     places: BTreeMap<u64, usize>,
 }
+
+/// Blocks for which memory is taken at a time.
+const PART: usize = 256;
 
 impl Stage {
     /// Takes whole blocks; anything else goes to the file at once.
@@ -59,7 +63,7 @@ impl Stage {
         for (&number, &place) in blocks.places.range(offset / BLOCK as u64..end.div_ceil(BLOCK as u64)) {
             let start = number * BLOCK as u64;
             let (from, to) = (start.max(offset), (start + BLOCK as u64).min(end));
-            let staged = &blocks.memory[place..place + BLOCK];
+            let staged = blocks.at(place..place + 1);
             out[within(offset, from..to)].copy_from_slice(&staged[within(start, from..to)]);
         }
         Ok(())
@@ -93,28 +97,38 @@ impl Stage {
 
 impl Blocks {
     fn put(&mut self, offset: u64, data: &[u8]) {
-        if self.memory.is_empty() {
-            // Zeroes that nobody touches cost nothing.
-            self.memory = vec![0; STAGED_BYTES_MAX + BLOCK];
-        }
-        let first = self.memory.as_ptr().align_offset(BLOCK);
         for (number, block) in (offset / BLOCK as u64..).zip(data.chunks_exact(BLOCK)) {
-            let next = first + self.places.len() * BLOCK;
+            let next = self.places.len();
             let place = *self.places.entry(number).or_insert(next);
-            self.memory[place..place + BLOCK].copy_from_slice(block);
+            if self.memory.len() * PART <= place {
+                self.memory.push(vec![0; (PART + 1) * BLOCK]);
+            }
+            let bytes = self.bytes(place..place + 1);
+            self.memory[place / PART][bytes].copy_from_slice(block);
         }
+    }
+
+    /// Blocks of one part of memory.
+    fn at(&self, places: Range<usize>) -> &[u8] {
+        &self.memory[places.start / PART][self.bytes(places)]
+    }
+
+    fn bytes(&self, places: Range<usize>) -> Range<usize> {
+        let first = self.memory[places.start / PART].as_ptr().align_offset(BLOCK);
+        let start = first + places.start % PART * BLOCK;
+        start..start + places.len() * BLOCK
     }
 
     /// One write for each run of blocks.
     fn hand_to(&self, file: &dyn File) -> io::Result<()> {
         let mut runs: Vec<(Range<u64>, Vec<Range<usize>>)> = Vec::new();
         for (&number, &place) in &self.places {
-            let piece = place..place + BLOCK;
+            let piece = place..place + 1;
             match runs.last_mut() {
                 Some((run, pieces)) if run.end == number => {
                     run.end += 1;
                     match pieces.last_mut() {
-                        Some(last) if last.end == place => last.end = piece.end,
+                        Some(last) if last.end == place && !place.is_multiple_of(PART) => last.end += 1,
                         _ => pieces.push(piece),
                     }
                 }
@@ -122,10 +136,7 @@ impl Blocks {
             }
         }
         for (run, pieces) in runs {
-            let mut pieces: Vec<_> = pieces
-                .into_iter()
-                .map(|piece| IoSlice::new(&self.memory[piece]))
-                .collect();
+            let mut pieces: Vec<_> = pieces.into_iter().map(|piece| IoSlice::new(self.at(piece))).collect();
             file.write_once_at(run.start * BLOCK as u64, &mut pieces)?;
         }
         Ok(())
