@@ -57,10 +57,16 @@ impl Stage {
 
     /// Fills `out` from the file and from what is on its way there.
     pub(crate) fn read_at(&self, file: &dyn File, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let blocks = self.read();
-        file.read_at(offset, out)?;
         let end = offset + out.len() as u64;
-        for (&number, &place) in blocks.places.range(offset / BLOCK as u64..end.div_ceil(BLOCK as u64)) {
+        let wanted = offset / BLOCK as u64..end.div_ceil(BLOCK as u64);
+        let blocks = self.read();
+        if blocks.places.range(wanted.clone()).next().is_none() {
+            // Whoever writes does not wait for the disk of whoever reads.
+            drop(blocks);
+            return file.read_at(offset, out);
+        }
+        file.read_at(offset, out)?;
+        for (&number, &place) in blocks.places.range(wanted) {
             let start = number * BLOCK as u64;
             let (from, to) = (start.max(offset), (start + BLOCK as u64).min(end));
             let staged = blocks.at(place..place + 1);
