@@ -17,7 +17,7 @@ pub(crate) fn root() -> PathBuf {
 }
 
 /// Runs a command at the project's root and passes its failure on.
-fn sh(program: &str, args: &[&str], env: &[(&str, &str)]) -> Done {
+pub(crate) fn sh(program: &str, args: &[&str], env: &[(&str, &str)]) -> Done {
     println!("$ {program} {}", args.join(" "));
     let mut command = Command::new(program);
     // What cargo tells this program about its own package is another environment to build scripts that look (ring's does), and
@@ -176,7 +176,8 @@ fn tool(name: &str, args: &[&str], env: &[(&str, &str)]) -> Done {
     sh(&binary.to_string_lossy(), args, env)
 }
 
-pub(crate) fn fuzz(target: &str, seconds: u32) -> Done {
+/// What makes a child use the nightly compiler, which is installed where it is missing. The cargo that runs this chore is another.
+pub(crate) fn nightly() -> Result<[(&'static str, &'static str); 2], String> {
     let nightly = Command::new("rustup").args(["run", "nightly", "rustc", "-V"]).output();
     if !nightly.is_ok_and(|ran| ran.status.success()) {
         sh(
@@ -185,11 +186,13 @@ pub(crate) fn fuzz(target: &str, seconds: u32) -> Done {
             &[],
         )?;
     }
+    Ok([("RUSTUP_TOOLCHAIN", "nightly"), ("CARGO", "cargo")])
+}
+
+pub(crate) fn fuzz(target: &str, seconds: u32) -> Done {
     let limit = format!("-max_total_time={seconds}");
-    // Instrumentation is a matter of the nightly compiler; the cargo that runs this chore is another.
-    let nightly = [("RUSTUP_TOOLCHAIN", "nightly"), ("CARGO", "cargo")];
     let args = ["run", "--fuzz-dir", "tests/fuzz", target, "--", &limit];
-    tool("cargo-fuzz", &args, &nightly)
+    tool("cargo-fuzz", &args, &nightly()?)
 }
 
 pub(crate) fn deny() -> Done {

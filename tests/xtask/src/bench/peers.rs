@@ -11,7 +11,7 @@ use super::{
     process::Server,
     target,
 };
-use crate::run::cargo;
+use crate::run::{nightly, sh};
 
 pub(super) const NISSHI: &str = "nisshi (SQLite engine), TCP";
 
@@ -101,18 +101,21 @@ fn nisshi_binary(may_build: bool) -> Result<PathBuf, String> {
         if !may_build {
             return Err("not built (--no-nisshi)".to_owned());
         }
-        cargo(&[
-            "install",
+        let root = home.to_string_lossy();
+        let what = [
             "nisshi",
             "--version",
             NISSHI_VERSION,
-            "--locked",
             "--no-default-features",
             "--features",
             "libsql",
-            "--root",
-            &home.to_string_lossy(),
-        ])?;
+        ];
+        // It wants a newer compiler than the rest of the project.
+        sh(
+            "cargo",
+            &[&["install", "--locked", "--root", &root], &what[..]].concat(),
+            &nightly()?,
+        )?;
     }
     Ok(binary)
 }
