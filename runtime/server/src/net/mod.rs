@@ -38,8 +38,8 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    /// Starts to serve, and runs the node's loop: on the network's thread if there is one only, which saves four changes of thread on a
-    /// record's way; otherwise on one of its own.
+    /// Starts to serve, and runs the node's loop: on the network's thread if there is one only, which saves a record two wake-ups;
+    /// otherwise on one of its own.
     pub(crate) fn start(
         config: &Config,
         sockets: Sockets,

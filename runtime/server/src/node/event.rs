@@ -16,8 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::net::Permit;
 
-/// The way to the loop, from any thread. It has no bound of its own: whoever sends holds a place from the [gate](crate::net::Gate), or is one of a
-/// few that the loop itself has set to work.
+/// The way to the loop, from any thread. Its bound is the [gate](crate::net::Gate)'s, and what the loop itself has set to work.
 pub(crate) type Events = mpsc::UnboundedSender<Event>;
 
 /// What came in.
