@@ -2,7 +2,7 @@
 use std::{
     fs::{self, OpenOptions, TryLockError},
     io::{self, IoSlice},
-    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     sync::{
         Arc, OnceLock,
@@ -10,6 +10,7 @@ use std::{
     },
 };
 
+#[cfg(target_os = "linux")]
 use rustix::{
     fs::OFlags,
     io::{Errno, pwritev},
@@ -19,6 +20,7 @@ use super::{Disk, File, Lock, Open};
 use crate::{clock, limits};
 
 /// Pieces handed to one system call (`IOV_MAX`).
+#[cfg(target_os = "linux")]
 const SLICES_MAX: usize = 1024;
 
 /// A directory of the machine's file system. Counts the bytes written through it.
@@ -56,16 +58,14 @@ impl RealDisk {
 impl Disk for RealDisk {
     fn open(&self, path: &str, how: Open) -> io::Result<Arc<dyn File>> {
         let new = how == Open::New;
-        let path = self.path(path);
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .create(new)
             .truncate(new)
-            .open(&path)?;
+            .open(self.path(path))?;
         Ok(Arc::new(RealFile {
             file,
-            path,
             direct: OnceLock::new(),
             written: self.written.clone(),
             bytes: AtomicU64::new(0),
@@ -136,7 +136,6 @@ fn create_dir_durably(dir: &Path) -> io::Result<()> {
 #[derive(Debug)]
 struct RealFile {
     file: fs::File,
-    path: PathBuf,
     /// The same file past the page cache; none where that cannot be had.
     direct: OnceLock<Option<fs::File>>,
     written: Arc<AtomicU64>,
@@ -154,14 +153,33 @@ impl RealFile {
     }
 
     /// What has been read of it may be in the page cache: the system drops that where it is written over.
+    #[cfg(target_os = "linux")]
     fn direct(&self) -> Option<&fs::File> {
+        use std::os::{fd::AsRawFd as _, unix::fs::OpenOptionsExt as _};
         let open = || {
+            // By its descriptor: its name may be another file's by now.
+            let same = format!("/proc/self/fd/{}", self.file.as_raw_fd());
             let flags = OFlags::DIRECT.bits().cast_signed();
-            OpenOptions::new().write(true).custom_flags(flags).open(&self.path).ok()
+            OpenOptions::new().write(true).custom_flags(flags).open(same).ok()
         };
         self.direct.get_or_init(open).as_ref()
     }
 
+    #[cfg(not(target_os = "linux"))]
+    fn direct(&self) -> Option<&fs::File> {
+        self.direct.get_or_init(|| None).as_ref()
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn write_pieces(&self, _: &fs::File, mut offset: u64, pieces: &mut [IoSlice<'_>]) -> io::Result<()> {
+        for piece in pieces {
+            self.write_at(offset, piece)?;
+            offset += piece.len() as u64;
+        }
+        Ok(())
+    }
+
+    #[cfg(target_os = "linux")]
     fn write_pieces(&self, to: &fs::File, mut offset: u64, mut pieces: &mut [IoSlice<'_>]) -> io::Result<()> {
         while !pieces.is_empty() {
             let some = pieces.len().min(SLICES_MAX);
@@ -235,16 +253,21 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let disk = RealDisk::open(dir.path()).unwrap();
         disk.open("f", Open::New).unwrap();
-        let path = dir.path().join("f");
         let file = RealFile {
-            file: fs::File::options().read(true).write(true).open(&path).unwrap(),
-            path,
+            file: fs::File::options()
+                .read(true)
+                .write(true)
+                .open(dir.path().join("f"))
+                .unwrap(),
             direct: OnceLock::new(),
             written: disk.written.clone(),
             bytes: AtomicU64::new(limits::CACHE_SAMPLE_BYTES + 1),
             nanos: AtomicU64::new(u64::MAX),
         };
         assert!(file.is_cache_slow());
+        // What has its name now is another file.
+        disk.rename("f", "g").unwrap();
+        disk.open("f", Open::New).unwrap();
         let memory = vec![1; 5 * BLOCK_BYTES];
         let first = memory.as_ptr().align_offset(BLOCK_BYTES);
         let block = IoSlice::new(&memory[first..first + BLOCK_BYTES]);
@@ -253,9 +276,8 @@ mod tests {
         let mut found = vec![0; 3 * BLOCK_BYTES];
         file.read_at(0, &mut found).unwrap();
         assert_eq!(found, [[1; BLOCK_BYTES], [1; BLOCK_BYTES], [2; BLOCK_BYTES]].concat());
-        file.write_once_at(BLOCK_BYTES as u64, &mut vec![block; SLICES_MAX + 1])
-            .unwrap();
-        assert_eq!(file.len().unwrap(), (SLICES_MAX as u64 + 2) * BLOCK_BYTES as u64);
-        assert_eq!(disk.bytes_written(), (SLICES_MAX as u64 + 4) * BLOCK_BYTES as u64);
+        file.write_once_at(BLOCK_BYTES as u64, &mut vec![block; 1025]).unwrap();
+        assert_eq!(file.len().unwrap(), 1026 * BLOCK_BYTES as u64);
+        assert_eq!(disk.bytes_written(), 1028 * BLOCK_BYTES as u64);
     }
 }
