@@ -67,7 +67,7 @@ pub struct LogRead {
     pub from: i64,
     /// No batch with an offset at or above this is returned (high watermark).
     pub until: i64,
-    /// Soft bound in bytes: the first batch is returned even if it is larger.
+    /// Soft bound in bytes: the first batch is returned even if it is larger, and half of it is enough where the next read begins better.
     pub bytes_max: usize,
 }
 

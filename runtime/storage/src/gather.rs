@@ -3,6 +3,13 @@ use bytes::Bytes;
 
 use crate::{LogRead, Records, batch::Header, log::Batch};
 
+/// An answer, and where it goes on if it was cut short.
+#[derive(Clone, Debug)]
+pub(crate) struct Gathered {
+    pub(crate) records: Records,
+    pub(crate) next: Option<i64>,
+}
+
 #[derive(Debug)]
 pub(crate) struct Gather {
     read: LogRead,
@@ -42,6 +49,13 @@ impl Gather {
         self.next = self.next.max(offset);
     }
 
+    /// Decides whether to begin a chunk of so many bytes: not if it does not fit and there is half an answer already.
+    pub(crate) fn begins(&mut self, chunk_bytes: usize) -> bool {
+        let left = self.read.bytes_max.saturating_sub(self.bytes);
+        self.full |= self.read.bytes_max / 2 <= self.bytes && left < chunk_bytes && 0 < self.bytes;
+        !self.full
+    }
+
     /// Decides on the next batch. A batch below what is wanted is passed over; the first that does not fit ends the answer.
     pub(crate) fn wants(&mut self, last_offset: i64, bytes: usize) -> bool {
         if self.full || last_offset < self.next {
@@ -75,7 +89,11 @@ impl Gather {
         self.parts.extend(parts);
     }
 
-    pub(crate) fn finish(self) -> Records {
-        self.parts.into_iter().collect()
+    pub(crate) fn finish(self) -> Gathered {
+        let is_cut = self.full && self.next < self.read.until;
+        Gathered {
+            next: is_cut.then_some(self.next),
+            records: self.parts.into_iter().collect(),
+        }
     }
 }

@@ -12,6 +12,7 @@
 //! Does not do: know what an entry means (bytes), what a row means (bytes), or what a record is (a batch is a header and bytes); decide what
 //! may be read or deleted; talk to the network.
 
+mod ahead;
 mod batch;
 mod clock;
 mod database;

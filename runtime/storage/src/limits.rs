@@ -18,8 +18,9 @@ pub const JOURNAL_SPARES_MAX: usize = 4;
 /// Default size at which a segment file is closed and the next begun.
 pub const SEGMENT_BYTES: u64 = 1 << 30;
 
-/// Batches of one log are coalesced into chunks of about this size. A batch larger than this is a chunk of its own.
-pub const CHUNK_BYTES: usize = 256 << 10;
+/// Batches of one log are coalesced into chunks of at most this size, which fill four large leaves of redb: what a fetch asks for at a time
+/// by default. A batch larger than this is a chunk of its own.
+pub const CHUNK_BYTES: usize = (1 << 20) - 4 * 22;
 
 /// Settle when this much is waiting...
 pub const SETTLE_BYTES: u64 = 32 << 20;
@@ -57,6 +58,12 @@ pub const CACHE_SAMPLE_BYTES: u64 = 16 << 20;
 
 /// Sealed segments open at a time.
 pub const SEALED_OPEN_MAX: usize = 16;
+
+/// What is read before anybody asks for it, if every reader asks for as much as it did before.
+pub const AHEAD_BYTES_MAX: usize = 32 << 20;
+
+/// Readers of which it is known where they go on.
+pub const AHEAD_READERS_MAX: usize = 256;
 
 /// Below this much free space the disk counts as full: the rest is kept for retention and deletes to do their work.
 pub const RESERVE_BYTES: u64 = 64 << 20;

@@ -21,6 +21,7 @@ pub use rows::Scan;
 
 use crate::{
     Changes, Error, LogId, Table,
+    ahead::Ahead,
     disk::{Disk, Lock},
     log::{Extent, Freed, Log},
     overlay::Overlay,
@@ -58,6 +59,7 @@ pub(crate) struct Shared {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) state: State,
     pub(crate) segments: Segments,
+    pub(crate) ahead: Ahead,
     pub(crate) settle_bytes: u64,
     pub(crate) transaction_bytes: usize,
     pub(crate) unsettled_bytes_max: u64,
@@ -174,6 +176,7 @@ impl Shared {
             disk,
             state,
             segments,
+            ahead: Ahead::default(),
             settle_bytes: options.settle_bytes,
             transaction_bytes: options.transaction_bytes,
             unsettled_bytes_max: options.unsettled_bytes_max,

@@ -150,6 +150,67 @@ fn catching_up_gets_every_offset_at_every_fetch_size() {
 }
 
 #[test]
+fn reading_on_gets_what_reading_gets_however_much_was_read_ahead() {
+    let fixture = every_boundary();
+    let mut chance = Chance(43);
+    let (mut from, mut last_bytes_max, mut ahead_used) = (0, 0, 0);
+    while from < fixture.end() {
+        let bytes_max = if chance.one_in(8) {
+            chance.below(200_000) as usize
+        } else {
+            50_000
+        };
+        let read = LogRead {
+            log: LOG,
+            from,
+            until: fixture.end(),
+            bytes_max,
+        };
+        let (records, ahead) = fixture.opened.storage.read_on(read).unwrap();
+        let records = records.to_bytes();
+        if last_bytes_max <= bytes_max {
+            ahead_used += 1;
+        } else {
+            assert_eq!(records, fixture.read(from, bytes_max), "from {from}");
+        }
+        assert!(records.len() <= bytes_max.max(31_000), "from {from}");
+        let all = fixture.read(from, usize::MAX);
+        assert_eq!(records[..], all[..records.len()], "from {from}");
+        from = last_offset(&records).unwrap() + 1;
+        if let Some(ahead) = ahead {
+            assert_eq!(ahead, LogRead { from, ..read });
+            if !chance.one_in(4) {
+                fixture.opened.storage.read_ahead(ahead);
+            }
+        }
+        last_bytes_max = bytes_max;
+    }
+    assert!(20 < ahead_used);
+}
+
+#[test]
+fn what_was_read_ahead_is_not_given_once_it_is_deleted() {
+    let mut fixture = every_boundary();
+    let read = |from| LogRead {
+        log: LOG,
+        from,
+        until: i64::MAX,
+        bytes_max: 50_000,
+    };
+    let storage = fixture.opened.storage.clone();
+    let (first, none) = storage.read_on(read(0)).unwrap();
+    assert_eq!(none, None, "one read does not make a reader that goes on");
+    let (second, ahead) = storage
+        .read_on(read(last_offset(&first.to_bytes()).unwrap() + 1))
+        .unwrap();
+    let ahead = ahead.unwrap();
+    assert_eq!(ahead.from, last_offset(&second.to_bytes()).unwrap() + 1);
+    storage.read_ahead(ahead);
+    fixture.trim(ahead.from + 1);
+    assert_eq!(storage.read_on(ahead), Err(ReadError::Gone));
+}
+
+#[test]
 fn every_offset_is_answered_with_the_batch_that_contains_it() {
     let fixture = every_boundary();
     for (base, last, _, data) in &fixture.batches {

@@ -12,7 +12,8 @@
 //! ```
 //! What is readable ends at the high watermark, which is also the last stable offset as long as there are no transactions. Sessions are never
 //! made: every answer says session 0, and every request is complete. A parked fetch counts the bytes that are appended to its logs after it
-//! was parked; what it had read before is counted with its size then.
+//! was parked; what it had read before is counted with its size then. An answer that ends before the high watermark is enough: there will not
+//! be more of it, however long it waits.
 //! Partitions are taken in the order of the request as long as what was read of them fits its bound; the first with records is answered
 //! whatever its size, so that every fetch gets on.
 use alloc::{
@@ -24,6 +25,7 @@ use tidemill_protocol::{
     api::fetch::{
         AbortedTransaction, FetchPartition, FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
     },
+    batch::batches,
     error_code::ErrorCode,
     ids::Uuid,
     records::Records,
@@ -62,8 +64,8 @@ struct Fetch {
     wanted: Vec<Wanted>,
     /// Bytes that can be read, as far as is known.
     bytes: usize,
-    /// Which of `wanted` are being read, in order, while it is reading.
-    reading: Vec<usize>,
+    /// Which of `wanted` are being read and up to where, in order, while it is reading.
+    reading: Vec<(usize, i64)>,
     /// Sum of the high watermarks that it has seen: if it rises during a read, there is more to read.
     seen: i64,
 }
@@ -165,7 +167,8 @@ impl Fetches {
         let Some(mut fetch) = self.take(id) else { return };
         fetch.bytes = answer.iter().flatten().map(Records::len).sum();
         let has_error = answer.iter().any(Result::is_err);
-        if has_error || fetch.bytes_min <= fetch.bytes || fetch.deadline <= ctx.now {
+        let is_enough = fetch.bytes_min <= fetch.bytes || fetch.is_cut(&answer);
+        if has_error || is_enough || fetch.deadline <= ctx.now {
             let response = fetch.response(ctx.state, answer);
             return ctx.respond(fetch.from, response.into());
         }
@@ -256,13 +259,22 @@ impl Fetch {
                 until,
                 bytes_max,
             });
-            self.reading.push(index);
+            self.reading.push((index, until));
         }
         (has_error, reads)
     }
 
+    /// Whether there was more of a partition than its bound let in.
+    fn is_cut(&self, answer: &ReadAnswer) -> bool {
+        self.reading.iter().zip(answer).any(|((_, until), records)| {
+            let last = records.iter().flat_map(batches).last().and_then(Result::ok);
+            last.is_some_and(|last| last.header().next_offset() < *until)
+        })
+    }
+
     fn response(&self, state: &State, answer: ReadAnswer) -> FetchResponse {
-        let mut read: BTreeMap<usize, Result<Records, ReadError>> = self.reading.iter().copied().zip(answer).collect();
+        let mut read: BTreeMap<usize, Result<Records, ReadError>> =
+            self.reading.iter().map(|(index, _)| *index).zip(answer).collect();
         let mut responses: Vec<FetchableTopicResponse> = Vec::new();
         let mut bytes = 0;
         for (index, wanted) in self.wanted.iter().enumerate() {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use tidemill_broker::{
     Entry, RequestContext,
     context::ConnectionId,
-    effect::{Found, LogId, ProposalId, ReadAnswer, ReadId, RowsAnswer},
+    effect::{Found, LogId, LogRead, ProposalId, ReadAnswer, ReadId, RowsAnswer},
     module::{Version, run::Processed},
 };
 use tidemill_protocol::{
@@ -47,8 +47,8 @@ pub(crate) enum Event {
     Closed(ConnectionId),
     /// An entry is durable, or never will be.
     Committed(Box<Committed>),
-    /// A read from segments is done.
-    Read(ReadId, ReadAnswer),
+    /// A read from segments is done, and what will probably be read next is known.
+    Read(ReadId, ReadAnswer, Vec<LogRead>),
     /// A read for a view is done.
     Rows(ReadId, RowsAnswer),
     /// A search by time is done.

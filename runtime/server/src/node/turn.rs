@@ -153,8 +153,9 @@ impl Turn {
             },
             Some(Event::Closed(connection)) => self.closed(now, connection),
             Some(Event::Committed(committed)) => self.committed(now, *committed)?,
-            Some(Event::Read(id, answer)) => {
+            Some(Event::Read(id, answer, ahead)) => {
                 self.open.reads -= 1;
+                self.read_ahead(ahead);
                 self.broker.handle_read(now, id, answer);
             }
             Some(Event::Rows(id, answer)) => {
@@ -411,9 +412,23 @@ impl Turn {
         self.open.reads += 1;
         let (storage, events) = (self.storage.clone(), self.events.clone());
         self.readers.run(move || {
-            let answer = reads.into_iter().map(|read| storage.read(read)).collect();
-            let _ = events.send(Event::Read(id, answer));
+            let mut ahead = Vec::new();
+            let read = |read| {
+                let (records, next) = storage.read_on(read)?;
+                ahead.extend(next);
+                Ok(records)
+            };
+            let answer = reads.into_iter().map(read).collect();
+            let _ = events.send(Event::Read(id, answer, ahead));
         });
+    }
+
+    /// What will probably be asked for next, while what was asked for is on its way.
+    fn read_ahead(&self, reads: Vec<LogRead>) {
+        for read in reads {
+            let storage = self.storage.clone();
+            self.readers.run(move || storage.read_ahead(read));
+        }
     }
 
     fn respond_admin(&mut self, id: RequestId, answer: Answer) {

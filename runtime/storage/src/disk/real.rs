@@ -64,6 +64,7 @@ impl Disk for RealDisk {
             .create(new)
             .truncate(new)
             .open(self.path(path))?;
+        expect_no_order(&file);
         Ok(Arc::new(RealFile {
             file,
             direct: OnceLock::new(),
@@ -116,6 +117,17 @@ impl Disk for RealDisk {
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 }
+
+/// Every read is of a page that somebody needs, or of a whole file. What lies behind is as likely to be a hole, which the system would fill
+/// with zeros for nobody.
+#[cfg(target_os = "linux")]
+fn expect_no_order(file: &fs::File) {
+    // It is advice.
+    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::Random);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn expect_no_order(_: &fs::File) {}
 
 /// A name is durable when the directory that holds it is synced, so each new directory syncs the one above.
 fn create_dir_durably(dir: &Path) -> io::Result<()> {

@@ -1,10 +1,10 @@
 //! How consecutive batches of one log become rows that fill redb's pages.
 //!
-//! redb rounds a row larger than a page up to a power of two of pages: 16,384 bytes would take 32 KiB. So a chunk is cut into pieces
-//! that each fill such a leaf exactly, and what remains stands in the chunk's own row:
+//! redb rounds a row larger than a page up to a power of two of pages: 16,384 bytes would take 32 KiB. So a chunk is cut into pieces that each
+//! fill such a leaf, or nearly, and what remains stands in the chunk's own row:
 //! ```text
 //! chunks  (log, last offset)         -> base offset i64 | max timestamp i64 | bytes u32 | pieces u16 | the rest of the batches
-//! pages   (log, last offset, piece)  -> 4096 * 2^k - 22 bytes of the batches
+//! pages   (log, last offset, piece)  -> about 4096 * 2^k - 22 bytes of the batches
 //! ```
 use std::ops::Range;
 
@@ -17,29 +17,32 @@ use crate::{
 };
 
 const PAGE_BYTES: usize = 4096;
-/// The largest leaf that a piece fills: redb keeps it in memory in one block.
-const LEAF_BYTES_MAX: usize = PAGE_BYTES << 8;
+/// The largest leaf that a piece fills. It is read in one piece, and while it is put together it should stay in a core's own cache.
+const LEAF_BYTES_MAX: usize = PAGE_BYTES << 6;
+/// A piece may leave this part of a chunk's bytes empty in its leaf: one large read instead of several that get ever smaller.
+const WASTE: usize = 16;
 /// What a leaf with one row of table `pages` holds besides the value: 4 of the leaf, 4 for the value's end, 14 of the key.
 const LEAF_OVERHEAD_BYTES: usize = 22;
 const ROW_HEADER_BYTES: usize = 22;
 
 /// Sizes of the pieces of a chunk, first to last. What is left over belongs in the chunk's row, and is less than a page.
-pub(super) fn pieces(mut bytes: usize) -> Vec<usize> {
-    let mut pieces = Vec::new();
+pub(super) fn pieces(bytes: usize) -> Vec<usize> {
+    let (mut pieces, mut left) = (Vec::new(), bytes);
     let mut leaf = LEAF_BYTES_MAX;
     while PAGE_BYTES <= leaf {
-        let piece = leaf - LEAF_OVERHEAD_BYTES;
-        if bytes < piece {
+        let room = leaf - LEAF_OVERHEAD_BYTES;
+        if left < room && (left <= leaf / 2 || bytes / WASTE < room - left) {
             leaf /= 2;
             continue;
         }
+        let piece = room.min(left);
         pieces.push(piece);
-        bytes -= piece;
+        left -= piece;
     }
     pieces
 }
 
-/// Groups a log's batches into chunks of about [`limits::CHUNK_BYTES`].
+/// Groups a log's batches into chunks of at most [`limits::CHUNK_BYTES`], or of one batch.
 pub(super) fn chunks(batches: &[Batch]) -> impl Iterator<Item = &[Batch]> {
     let mut rest = batches;
     std::iter::from_fn(move || {
@@ -154,19 +157,21 @@ impl<'a> Filler<'a> {
 /// The bytes of a chunk, which lie in several pieces, as one sequence.
 pub(super) struct Sequence {
     pieces: Vec<Bytes>,
+    /// Whether a part of it may be kept as it is; else it is copied.
+    keep: bool,
     /// Where each piece ends.
     ends: Vec<usize>,
 }
 
 impl Sequence {
-    pub(super) fn new(pieces: Vec<Bytes>) -> Self {
+    pub(super) fn new(pieces: Vec<Bytes>, keep: bool) -> Self {
         let mut end = 0;
         let ends = pieces.iter().map(|piece| {
             end += piece.len();
             end
         });
         let ends = ends.collect();
-        Self { pieces, ends }
+        Self { pieces, keep, ends }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -185,9 +190,12 @@ impl Sequence {
         (at + header.bytes <= self.len()).then_some(header)
     }
 
-    /// A part of the sequence, without a copy.
+    /// A part of the sequence.
     pub(super) fn slice(&self, range: Range<usize>) -> impl Iterator<Item = Bytes> {
-        self.places(range).map(|(piece, range)| self.pieces[piece].slice(range))
+        self.places(range).map(|(piece, range)| match self.keep {
+            true => self.pieces[piece].slice(range),
+            false => Bytes::copy_from_slice(&self.pieces[piece][range]),
+        })
     }
 
     fn parts(&self, range: Range<usize>) -> impl Iterator<Item = &[u8]> {
@@ -202,5 +210,27 @@ impl Sequence {
             let (from, to) = (range.start.max(start), range.end.min(self.ends[piece]));
             (from < to).then(|| (piece, from - start..to - start))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_fill_their_leaves_and_the_rest_is_less_than_a_page() {
+        for bytes in (0..3_000_000).step_by(37) {
+            let pieces = pieces(bytes);
+            let whole: usize = pieces.iter().sum();
+            assert!(bytes - whole < PAGE_BYTES, "{bytes}: {pieces:?}");
+            let leaves = pieces
+                .iter()
+                .map(|piece| (piece + LEAF_OVERHEAD_BYTES).next_power_of_two());
+            let wasted = leaves.sum::<usize>() - whole - pieces.len() * LEAF_OVERHEAD_BYTES;
+            assert!(wasted <= bytes / WASTE, "{bytes}: {pieces:?} waste {wasted}");
+        }
+        assert_eq!(pieces(limits::CHUNK_BYTES), [LEAF_BYTES_MAX - LEAF_OVERHEAD_BYTES; 4]);
+        assert_eq!(pieces(limits::CHUNK_BYTES - 60_000).len(), 4);
+        assert_eq!(pieces(20 << 10), [16_362, 4_074]);
     }
 }

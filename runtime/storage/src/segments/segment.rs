@@ -161,8 +161,9 @@ impl Segment {
                 trim(transaction, log, start)?;
             }
             let mut stored = self.stored_bytes();
+            let mut buffer = Vec::new();
             for (log, batches) in &round.appends {
-                stored += append(transaction, *log, batches)?;
+                stored += append(transaction, *log, batches, &mut buffer)?;
             }
             transaction.open_table(META)?.insert(STORED, stored)?;
             let logs = transaction.open_table(LOGS)?;
@@ -181,14 +182,18 @@ impl Segment {
         Ok(extents)
     }
 
-    /// Adds what the reader wants of this segment.
+    /// Adds what the reader wants of this segment. An answer that is large enough ends at the end of a chunk, so that none is read twice by whoever
+    /// goes on.
     pub(crate) fn read(&self, log: LogId, last_offset: i64, gather: &mut Gather) -> Result<(), Error> {
-        self.walk(log, gather.next(), last_offset, |sequence| {
+        let from = gather.next();
+        self.walk(log, from, last_offset, |chunk, load| {
+            if !gather.begins(chunk.bytes as usize) {
+                return Ok(false);
+            }
+            let sequence = load()?;
             let (mut at, mut from) = (0, 0);
             while at < sequence.len() && !gather.is_full() {
-                let Some(header) = sequence.header(at) else {
-                    return Err(());
-                };
+                let header = sequence.header(at).ok_or_else(damaged)?;
                 if gather.wants_header(&header) {
                     at += header.bytes;
                     continue;
@@ -217,12 +222,11 @@ impl Segment {
         });
         let Some(first) = first? else { return Ok(None) };
         let mut found = None;
-        self.walk(log, first.max(start), extent.last_offset, |sequence| {
+        self.walk(log, first.max(start), extent.last_offset, |_, load| {
+            let sequence = load()?;
             let mut at = 0;
             while at < sequence.len() {
-                let Some(header) = sequence.header(at) else {
-                    return Err(());
-                };
+                let header = sequence.header(at).ok_or_else(damaged)?;
                 if start <= header.last_offset && timestamp <= header.max_timestamp {
                     found = Some(FoundBatch {
                         base_offset: header.base_offset,
@@ -256,21 +260,21 @@ impl Segment {
         })
     }
 
-    /// Calls `chunk` with the bytes of the chunks that end in a range of offsets, in order, until it says stop or that they make no sense.
+    /// Calls `visit` with the chunks that end in a range of offsets, in order, and with what loads their bytes, until it says stop.
     fn walk(
         &self,
         log: LogId,
         from: i64,
         last_offset: i64,
-        mut chunk: impl FnMut(&Sequence) -> Result<bool, ()>,
+        mut visit: impl FnMut(&Chunk, &dyn Fn() -> Result<Sequence, redb::Error>) -> Result<bool, redb::Error>,
     ) -> Result<(), Error> {
         let keep = self.database.is_sealed();
         self.database.read(|transaction| {
             let (chunks, pages) = (transaction.open_table(CHUNKS)?, transaction.open_table(PAGES)?);
             for row in chunks.range((log.0, from)..=(log.0, last_offset))? {
                 let (key, value) = row?;
-                let sequence = sequence(&pages, log, key.value().1, value.value(), keep)?;
-                if !chunk(&sequence).map_err(|()| damaged())? {
+                let (chunk, rest) = Chunk::decode(key.value().1, value.value()).ok_or_else(damaged)?;
+                if !visit(&chunk, &|| sequence(&pages, log, &chunk, rest, keep))? {
                     break;
                 }
             }
@@ -292,8 +296,14 @@ fn make(transaction: &WriteTransaction, number: u64) -> Result<(), redb::Error> 
     Ok(())
 }
 
-/// Adds batches behind what the segment holds of a log. Gives their bytes.
-fn append(transaction: &WriteTransaction, log: LogId, batches: &[Batch]) -> Result<u64, redb::Error> {
+/// Adds batches behind what the segment holds of a log. Gives their bytes. A piece is put together in `buffer`, which stays in the processor's
+/// cache: redb's `insert_reserve` would take memory of its own for it, clear that and copy it.
+fn append(
+    transaction: &WriteTransaction,
+    log: LogId,
+    batches: &[Batch],
+    buffer: &mut Vec<u8>,
+) -> Result<u64, redb::Error> {
     let (mut chunks, mut pages) = (transaction.open_table(CHUNKS)?, transaction.open_table(PAGES)?);
     let (mut times, mut logs) = (transaction.open_table(TIMES)?, transaction.open_table(LOGS)?);
     let mut extent = logs.get(log.0)?.map(|extent| extent.value());
@@ -306,8 +316,9 @@ fn append(transaction: &WriteTransaction, log: LogId, batches: &[Batch]) -> Resu
         };
         let mut filler = Filler::new(batches);
         for (number, &piece) in (0..chunk.pieces).zip(&pieces) {
-            let mut page = pages.insert_reserve((log.0, chunk.last_offset, number), piece)?;
-            filler.fill(page.as_mut());
+            buffer.resize(piece.max(buffer.len()), 0);
+            filler.fill(&mut buffer[..piece]);
+            pages.insert((log.0, chunk.last_offset, number), &buffer[..piece])?;
         }
         let (mut row, rest) = chunk.encode(bytes - pieces.iter().sum::<usize>());
         filler.fill(&mut row[rest]);
@@ -359,27 +370,24 @@ fn trim(transaction: &WriteTransaction, log: LogId, start: i64) -> Result<(), re
     Ok(())
 }
 
-/// The bytes of one chunk. From a sealed segment they are redb's own pages, kept alive; else a copy, because a kept page holds up
-/// the reuse of every page that was freed since.
+/// The bytes of one chunk. From a sealed segment they are redb's own pages, kept alive; else what is wanted is copied, because a kept page
+/// holds up the reuse of every page that was freed since.
 fn sequence(
     pages: &ReadOnlyTable<(u32, i64, u16), &'static [u8]>,
     log: LogId,
-    last_offset: i64,
-    row: &[u8],
+    chunk: &Chunk,
+    rest: &[u8],
     keep: bool,
 ) -> Result<Sequence, redb::Error> {
-    let (chunk, rest) = Chunk::decode(last_offset, row).ok_or_else(damaged)?;
     let mut pieces = Vec::with_capacity(usize::from(chunk.pieces) + 1);
     for number in 0..chunk.pieces {
-        let page = pages.get_owned((log.0, last_offset, number))?.ok_or_else(damaged)?;
-        pieces.push(if keep {
-            Bytes::from_owner(Page(page))
-        } else {
-            Bytes::copy_from_slice(page.value())
-        });
+        let page = pages
+            .get_owned((log.0, chunk.last_offset, number))?
+            .ok_or_else(damaged)?;
+        pieces.push(Bytes::from_owner(Page(page)));
     }
     pieces.push(Bytes::copy_from_slice(rest));
-    let sequence = Sequence::new(pieces);
+    let sequence = Sequence::new(pieces, keep);
     if sequence.len() != chunk.bytes as usize {
         return Err(damaged());
     }

@@ -3,7 +3,7 @@ use bytes::Bytes;
 
 use crate::{
     LogId, LogRead, ReadError, Records, RetentionQuery, Storage,
-    gather::Gather,
+    gather::{Gather, Gathered},
     log::{Batch, Extent, Place},
     segments::FoundBatch,
 };
@@ -27,6 +27,49 @@ impl Storage {
     /// # Errors
     /// [`ReadError::Gone`] below the log's start, [`ReadError::Failed`] if the disk did not give what it should have.
     pub fn read(&self, read: LogRead) -> Result<Records, ReadError> {
+        self.gather(read).map(|gathered| gathered.records)
+    }
+
+    /// As [`Storage::read`], of somebody who will go on where the answer ends. Gives also what that will be, if it should be handed to
+    /// [`Storage::read_ahead`] meanwhile.
+    ///
+    /// # Errors
+    /// As [`Storage::read`].
+    pub fn read_on(&self, read: LogRead) -> Result<(Records, Option<LogRead>), ReadError> {
+        let expected = self.shared.ahead.take(&read);
+        let Gathered { records, next } = match &expected {
+            // It may be from before the log's start moved.
+            Some(expected) if expected.answers(&read) && self.has(read.log, read.from) => {
+                expected.answer(|read| self.gather(read))?
+            }
+            _ => self.gather(read)?,
+        };
+        let next = next.filter(|next| self.is_settled(read.log, *next));
+        let ahead = next.and_then(|from| self.shared.ahead.expect(LogRead { from, ..read }, expected.is_some()));
+        Ok((records, ahead))
+    }
+
+    /// Reads what is expected to be asked for, unless it has been meanwhile.
+    pub fn read_ahead(&self, read: LogRead) {
+        if let Some(expected) = self.shared.ahead.find(&read) {
+            // Whoever asks is told of an error.
+            let _ = expected.answer(|read| self.gather(read));
+        }
+    }
+
+    fn has(&self, log: LogId, offset: i64) -> bool {
+        let inner = self.shared.read();
+        inner.logs.get(&log).is_some_and(|log| log.start <= offset)
+    }
+
+    /// True if it takes the disk to read this offset.
+    fn is_settled(&self, log: LogId, offset: i64) -> bool {
+        let inner = self.shared.read();
+        let log = inner.logs.get(&log);
+        log.is_some_and(|log| matches!(log.place(offset), Place::Segment(_)))
+    }
+
+    fn gather(&self, read: LogRead) -> Result<Gathered, ReadError> {
         let mut gather = Gather::new(read);
         while !gather.is_full() {
             let (extent, segment) = {
@@ -58,7 +101,9 @@ impl Storage {
             segment
                 .read(read.log, extent.last_offset, &mut gather)
                 .map_err(|error| failed(read.log, &error))?;
-            gather.skip_to(extent.last_offset + 1);
+            if !gather.is_full() {
+                gather.skip_to(extent.last_offset + 1);
+            }
         }
         Ok(gather.finish())
     }
@@ -69,7 +114,7 @@ impl Storage {
         let mut gather = Gather::new(read);
         let inner = self.shared.read();
         let Some(log) = inner.logs.get(&read.log) else {
-            return Some(Ok(gather.finish()));
+            return Some(Ok(gather.finish().records));
         };
         if gather.next() < log.start {
             return Some(Err(ReadError::Gone));
@@ -86,7 +131,7 @@ impl Storage {
             }
             Place::End => {}
         }
-        Some(Ok(gather.finish()))
+        Some(Ok(gather.finish().records))
     }
 
     /// The first batch whose largest timestamp is at or above `timestamp`: the record looked for is in it, if any is.
