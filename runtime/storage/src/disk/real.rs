@@ -1,5 +1,6 @@
 //! The machine's file system below one directory.
 use std::{
+    cell::RefCell,
     fs::{self, OpenOptions, TryLockError},
     io::{self, IoSlice},
     os::unix::fs::FileExt as _,
@@ -16,7 +17,7 @@ use rustix::{
     io::{Errno, pwritev},
 };
 
-use super::{Disk, File, Lock, Open};
+use super::{BLOCK_BYTES, Disk, File, Lock, Open};
 use crate::{clock, limits};
 
 /// Pieces handed to one system call (`IOV_MAX`).
@@ -69,8 +70,8 @@ impl Disk for RealDisk {
             file,
             direct: OnceLock::new(),
             written: self.written.clone(),
-            bytes: AtomicU64::new(0),
-            nanos: AtomicU64::new(0),
+            writes: Sample::default(),
+            reads: Sample::default(),
         }))
     }
 
@@ -151,19 +152,38 @@ struct RealFile {
     /// The same file past the page cache; none where that cannot be had.
     direct: OnceLock<Option<fs::File>>,
     written: Arc<AtomicU64>,
-    /// What of it was written once and into the page cache, and how long that took.
+    /// What was written once and into the page cache.
+    writes: Sample,
+    /// What was read in large pieces through the page cache.
+    reads: Sample,
+}
+
+/// What the page cache costs. It is for readers that are behind, as long as it takes pages quickly. Where a virtual machine has to be given each
+/// new one they are most of what a write or a read costs.
+#[derive(Debug, Default)]
+struct Sample {
     bytes: AtomicU64,
+    /// Processor time.
     nanos: AtomicU64,
 }
 
-impl RealFile {
-    /// The page cache is for readers that are behind, as long as it takes pages quickly. Where a virtual machine has to be given each new one
-    /// they are most of what a write costs.
-    fn is_cache_slow(&self) -> bool {
-        let (bytes, nanos) = (self.bytes.load(Ordering::Relaxed), self.nanos.load(Ordering::Relaxed));
-        limits::CACHE_SAMPLE_BYTES < bytes && bytes / 2 * 3 < nanos
+impl Sample {
+    fn of<T>(&self, bytes: usize, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        let begun = clock::thread_nanos();
+        let done = work()?;
+        let nanos = clock::thread_nanos().saturating_sub(begun);
+        self.nanos.fetch_add(nanos, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        Ok(done)
     }
 
+    fn is_slow(&self, nanos_per_kib_max: u64) -> bool {
+        let (bytes, nanos) = (self.bytes.load(Ordering::Relaxed), self.nanos.load(Ordering::Relaxed));
+        limits::CACHE_SAMPLE_BYTES < bytes && bytes / 1024 * nanos_per_kib_max < nanos
+    }
+}
+
+impl RealFile {
     /// What has been read of it may be in the page cache: the system drops that where it is written over.
     #[cfg(target_os = "linux")]
     fn direct(&self) -> Option<&fs::File> {
@@ -172,7 +192,8 @@ impl RealFile {
             // By its descriptor: its name may be another file's by now.
             let same = format!("/proc/self/fd/{}", self.file.as_raw_fd());
             let flags = OFlags::DIRECT.bits().cast_signed();
-            OpenOptions::new().write(true).custom_flags(flags).open(same).ok()
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).custom_flags(flags).open(same).ok()
         };
         self.direct.get_or_init(open).as_ref()
     }
@@ -212,13 +233,41 @@ impl RealFile {
     }
 }
 
+/// By way of memory that suits the disk, and that the system need not find anew.
+fn read_direct(from: &fs::File, offset: u64, out: &mut [u8]) -> io::Result<()> {
+    thread_local! {
+        static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
+    BUFFER.with_borrow_mut(|buffer| {
+        buffer.resize(buffer.len().max(limits::LARGE_READ_BYTES + BLOCK_BYTES), 0);
+        let first = buffer.as_ptr().align_offset(BLOCK_BYTES);
+        let block = &mut buffer[first..first + limits::LARGE_READ_BYTES];
+        for (at, part) in (offset..)
+            .step_by(block.len())
+            .zip(out.chunks_mut(limits::LARGE_READ_BYTES))
+        {
+            from.read_exact_at(&mut block[..part.len()], at)?;
+            part.copy_from_slice(&block[..part.len()]);
+        }
+        Ok(())
+    })
+}
+
 impl File for RealFile {
     fn len(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
     }
 
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.file.read_exact_at(out, offset)
+        let is_block = offset.is_multiple_of(BLOCK_BYTES as u64) && out.len().is_multiple_of(BLOCK_BYTES);
+        if out.len() < limits::LARGE_READ_BYTES || !is_block {
+            return self.file.read_exact_at(out, offset);
+        }
+        let is_slow = self.reads.is_slow(limits::CACHE_READ_NANOS_PER_KIB);
+        match is_slow.then(|| self.direct()).flatten() {
+            Some(direct) => read_direct(direct, offset, out).or_else(|_| self.file.read_exact_at(out, offset)),
+            None => self.reads.of(out.len(), || self.file.read_exact_at(out, offset)),
+        }
     }
 
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
@@ -228,15 +277,11 @@ impl File for RealFile {
 
     fn write_once_at(&self, offset: u64, pieces: &mut [IoSlice<'_>]) -> io::Result<()> {
         let bytes: usize = pieces.iter().map(|piece| piece.len()).sum();
-        let direct = self.is_cache_slow().then(|| self.direct()).flatten();
-        let begun = clock::instant();
-        self.write_pieces(direct.unwrap_or(&self.file), offset, pieces)?;
-        if direct.is_none() {
-            let nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
-            self.nanos.fetch_add(nanos, Ordering::Relaxed);
-            self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        let is_slow = self.writes.is_slow(limits::CACHE_WRITE_NANOS_PER_KIB);
+        match is_slow.then(|| self.direct()).flatten() {
+            Some(direct) => self.write_pieces(direct, offset, pieces),
+            None => self.writes.of(bytes, || self.write_pieces(&self.file, offset, pieces)),
         }
-        Ok(())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
@@ -258,7 +303,13 @@ impl Lock for RealLock {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::BLOCK_BYTES;
+
+    fn slow() -> Sample {
+        Sample {
+            bytes: AtomicU64::new(limits::CACHE_SAMPLE_BYTES + 1),
+            nanos: AtomicU64::new(u64::MAX),
+        }
+    }
 
     #[test]
     fn what_goes_past_a_slow_page_cache_is_read_again() {
@@ -273,10 +324,9 @@ mod tests {
                 .unwrap(),
             direct: OnceLock::new(),
             written: disk.written.clone(),
-            bytes: AtomicU64::new(limits::CACHE_SAMPLE_BYTES + 1),
-            nanos: AtomicU64::new(u64::MAX),
+            writes: slow(),
+            reads: slow(),
         };
-        assert!(file.is_cache_slow());
         // What has its name now is another file.
         disk.rename("f", "g").unwrap();
         disk.open("f", Open::New).unwrap();
@@ -290,6 +340,11 @@ mod tests {
         assert_eq!(found, [[1; BLOCK_BYTES], [1; BLOCK_BYTES], [2; BLOCK_BYTES]].concat());
         file.write_once_at(BLOCK_BYTES as u64, &mut vec![block; 1025]).unwrap();
         assert_eq!(file.len().unwrap(), 1026 * BLOCK_BYTES as u64);
+        let mut found = vec![0; 1026 * BLOCK_BYTES];
+        file.read_at(0, &mut found).unwrap();
+        assert!(found.iter().all(|&byte| byte == 1));
+        file.read_at(BLOCK_BYTES as u64, &mut vec![0; 1026 * BLOCK_BYTES])
+            .unwrap_err();
         assert_eq!(disk.bytes_written(), 1028 * BLOCK_BYTES as u64);
     }
 }
