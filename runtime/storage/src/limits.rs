@@ -12,6 +12,9 @@ pub const GROUP_ENTRIES_MAX: usize = 16_384;
 /// Default size of a journal file; a group never straddles two.
 pub const JOURNAL_FILE_BYTES: u64 = 64 << 20;
 
+/// What a new journal file grows by when groups are small.
+pub const GROWTH_BYTES: usize = 1 << 20;
+
 /// Used-up journal files kept for reuse. Writing over blocks that were written before needs no allocation, so the sync is one write.
 pub const JOURNAL_SPARES_MAX: usize = 4;
 

@@ -8,7 +8,7 @@
 use bytes::Bytes;
 
 use super::rope_bytes;
-use crate::Error;
+use crate::{Error, limits};
 
 pub(super) const FORMAT: u32 = 1;
 pub(super) const FILE_HEADER_BYTES: usize = 64;
@@ -170,10 +170,15 @@ pub(super) fn encode_group(out: &mut Vec<u8>, file: &FileHeader, first: u64, ent
     out.resize(start + (out.len() - start).next_multiple_of(GROUP_ALIGN), 0);
 }
 
-/// Fills the last page of a write that ends at `end` with zeros: to write part of a page that is not in memory, the system reads it first.
-pub(super) fn pad_page(out: &mut Vec<u8>, end: u64) {
-    let page = PAGE_BYTES as u64;
-    let padding = usize::try_from(end.next_multiple_of(page) - end).expect("less than a page");
+/// Fills a write that ends at `end` with zeros: to the end of its page, because to write part of a page that is not in memory the system reads it
+/// first; and further, as far as `file_bytes`, if it is a small one that makes a file of `len` bytes longer. A sync of bytes that have their place
+/// takes half the time of one that has to make a place durable, too.
+pub(super) fn pad(out: &mut Vec<u8>, end: u64, len: u64, file_bytes: u64) {
+    let mut until = end.next_multiple_of(PAGE_BYTES as u64);
+    if len < until && out.len() <= limits::GROWTH_BYTES / 8 {
+        until = until.max(file_bytes.min(end + limits::GROWTH_BYTES as u64));
+    }
+    let padding = usize::try_from(until - end).expect("at most what a file grows by");
     out.resize(out.len() + padding, 0);
 }
 

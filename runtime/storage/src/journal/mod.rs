@@ -111,7 +111,7 @@ impl Journal {
             Some(active) if active.position + group_bytes <= self.file_bytes => {
                 self.buffer.clear();
                 frame::encode_group(&mut self.buffer, &active.header, first, entries);
-                active.append(&mut self.buffer)
+                active.append(&mut self.buffer, self.file_bytes)
             }
             _ => self.roll(first, entries),
         }
@@ -125,7 +125,7 @@ impl Journal {
         header.encode(&mut self.buffer);
         frame::encode_group(&mut self.buffer, &header, first, entries);
         let position = self.buffer.len() as u64;
-        frame::pad_page(&mut self.buffer, position);
+        frame::pad(&mut self.buffer, position, blank.len, self.file_bytes);
         let written = blank.file.write_at(0, &self.buffer);
         if let Err(error) = written {
             let error = Error::io("write", &blank.name, error);
@@ -150,9 +150,9 @@ impl Journal {
 }
 
 impl Active {
-    fn append(&mut self, group: &mut Vec<u8>) -> Result<(), Error> {
+    fn append(&mut self, group: &mut Vec<u8>, file_bytes: u64) -> Result<(), Error> {
         let end = self.position + group.len() as u64;
-        frame::pad_page(group, end);
+        frame::pad(group, end, self.len, file_bytes);
         if let Err(error) = self.file.write_at(self.position, group) {
             let error = Error::io("write", &self.name, error);
             if error.is_retriable() {
