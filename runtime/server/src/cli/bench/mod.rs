@@ -5,6 +5,7 @@
 mod consume;
 mod crew;
 mod daemon;
+mod growth;
 mod idle;
 mod latency;
 mod load;
@@ -66,6 +67,7 @@ enum Workload {
     Rebalance(rebalance::Rebalance),
     Idle(idle::Idle),
     Start(start::Start),
+    Growth(growth::Growth),
     #[command(subcommand)]
     Raw(raw::Raw),
     /// Consume, transform and produce in transactions: not served yet.
@@ -84,6 +86,7 @@ impl Group {
             Workload::Rebalance(rebalance) => run(rebalance.measure()),
             Workload::Idle(idle) => run(idle.measure()),
             Workload::Start(start) => run(start.measure()),
+            Workload::Growth(growth) => run(growth.measure()),
             Workload::Raw(raw) => run(raw.measure()),
             Workload::Transaction => {
                 Err("this daemon does not serve transactions yet, so there is nothing to measure".into())

@@ -89,7 +89,8 @@ impl Consume {
             daemon.ok_or("only a throw-away daemon can be restarted")?.restart()?;
             target.locate()?;
         }
-        let reading = Arc::new(self.reading(&target).await?);
+        let fetch_bytes = i32::try_from(self.fetch_bytes.0)?;
+        let reading = Arc::new(Reading::of(&target, self.consumers, fetch_bytes).await?);
         let mut report = Report::new(
             "consume",
             settings([
@@ -103,7 +104,7 @@ impl Consume {
                 ],
             ]),
         );
-        let mut crew = self.hire(&reading, target.kind)?;
+        let mut crew = hire(&reading, target.kind, self.load.threads)?;
         crew.ready().await?;
         let before = target.before().await;
         let (consumed, seconds) = watch::run(&mut crew, "consuming").await?;
@@ -114,8 +115,22 @@ impl Consume {
         target.clean_up().await?;
         Ok(report)
     }
+}
 
-    async fn reading(&self, target: &Target) -> Result<Reading, Problem> {
+/// Reads the oldest so many bytes of values with one consumer. Gives MB/s.
+pub(super) async fn oldest(target: &Target, load: &LoadArgs, bytes: u64) -> Result<f64, Problem> {
+    let mut reading = Reading::of(target, 1, 1 << 20).await?;
+    let partitions = u64::try_from(reading.ends.len())?.max(1);
+    let each = i64::try_from(bytes / load.record_bytes.0.max(1) / partitions)?;
+    reading.ends.iter_mut().for_each(|end| *end = each.min(*end));
+    let mut crew = hire(&Arc::new(reading), target.kind, load.threads)?;
+    crew.ready().await?;
+    let (consumed, seconds) = watch::run(&mut crew, "consuming").await?;
+    Ok(consumed.iter().map(|one| one.bytes).sum::<u64>() as f64 / seconds / 1e6)
+}
+
+impl Reading {
+    async fn of(target: &Target, consumers: usize, fetch_bytes: i32) -> Result<Reading, Problem> {
         let mut connection = target.connect().await?;
         let topic = super::wire::topic(&mut connection, &target.topic).await?;
         let mut ends = Vec::with_capacity(topic.partitions.len());
@@ -128,17 +143,17 @@ impl Consume {
             dial: target.dial.clone(),
             quic: target.address.clone(),
             ends,
-            consumers: self.consumers,
-            fetch_bytes: i32::try_from(self.fetch_bytes.0)?,
+            consumers,
+            fetch_bytes,
         })
     }
+}
 
-    fn hire(&self, reading: &Arc<Reading>, kind: ClientKind) -> Result<Crew<Consumed>, Problem> {
-        let (threads, reading) = (self.load.threads, reading.clone());
-        match kind {
-            ClientKind::Wire => Crew::hire(threads, self.consumers, move |seat| wire::run(seat, reading.clone())),
-            ClientKind::Sdk => Crew::hire(threads, self.consumers, move |seat| sdk::run(seat, reading.clone())),
-        }
+fn hire(reading: &Arc<Reading>, kind: ClientKind, threads: usize) -> Result<Crew<Consumed>, Problem> {
+    let (consumers, reading) = (reading.consumers, reading.clone());
+    match kind {
+        ClientKind::Wire => Crew::hire(threads, consumers, move |seat| wire::run(seat, reading.clone())),
+        ClientKind::Sdk => Crew::hire(threads, consumers, move |seat| sdk::run(seat, reading.clone())),
     }
 }
 

@@ -10,7 +10,7 @@ use super::Plan;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Due {
     first: u64,
-    count: u64,
+    pub(super) count: u64,
     begun: u64,
     rate: u64,
 }
@@ -19,6 +19,18 @@ impl Due {
     /// Number and time of each, in nanoseconds since the origin.
     pub(super) fn records(self) -> impl Iterator<Item = (u64, u64)> {
         (self.first..self.first + self.count).map(move |number| (number, self.begun + at(number, self.rate)))
+    }
+
+    /// The first of them, and the others.
+    pub(super) fn split(self, count_max: u64) -> (Due, Option<Due>) {
+        let count = self.count.min(count_max);
+        let (first, left) = (self.first + count, self.count - count);
+        let later = Due {
+            first,
+            count: left,
+            ..self
+        };
+        (Due { count, ..self }, (0 < left).then_some(later))
     }
 }
 
@@ -84,5 +96,11 @@ mod tests {
             rate: 1_000_000,
         };
         assert_eq!(due.records().collect::<Vec<_>>(), [(2, 3000), (3, 4000)]);
+        let (one, other) = due.split(1);
+        assert_eq!(
+            one.records().chain(other.unwrap().records()).collect::<Vec<_>>(),
+            [(2, 3000), (3, 4000)]
+        );
+        assert_eq!(due.split(2), (due, None));
     }
 }

@@ -34,13 +34,14 @@ pub(super) async fn wire(seat: &Seat, plan: &Plan) -> Result<Latencies, Problem>
     seat.start().await;
     let mut due = pacer::start(plan)?;
     let mut in_flight = 0;
+    let records_max = (plan.load.batch_bytes.0 / plan.load.record_bytes.0.max(1)).max(1);
     let mut waiting: VecDeque<pacer::Due> = VecDeque::new();
     let mut is_open = true;
     while is_open || 0 < in_flight || !waiting.is_empty() {
         if in_flight < IN_FLIGHT_MAX && !waiting.is_empty() {
             let mut batches: BTreeMap<usize, Builder> = BTreeMap::new();
             let (now, wall) = (plan.now(), clock::wall_ms());
-            for (number, at) in waiting.drain(..).flat_map(pacer::Due::records) {
+            for (number, at) in next(&mut waiting, records_max).flat_map(pacer::Due::records) {
                 let turn = usize::try_from(number)? % plan.topic.partitions.len();
                 let value = stamp(&payload.next(), at);
                 batches.entry(turn).or_default().append(wall, None, Some(&value), []);
@@ -93,6 +94,19 @@ pub(super) async fn sdk(seat: &Seat, plan: &Plan) -> Result<Latencies, Problem> 
     }
     producer.close().await?;
     Ok(late)
+}
+
+/// As many of those that are due as a batch may have.
+fn next(waiting: &mut VecDeque<pacer::Due>, mut records_max: u64) -> impl Iterator<Item = pacer::Due> {
+    std::iter::from_fn(move || {
+        if records_max == 0 {
+            return None;
+        }
+        let (now, later) = waiting.pop_front()?.split(records_max);
+        records_max -= now.count;
+        later.into_iter().for_each(|later| waiting.push_front(later));
+        Some(now)
+    })
 }
 
 fn note(late: &mut Latencies, plan: &Plan, number: u64, by: u64) {
