@@ -37,11 +37,14 @@ impl Storage {
     /// As [`Storage::read`].
     pub fn read_on(&self, read: LogRead) -> Result<(Records, Option<LogRead>), ReadError> {
         let expected = self.shared.ahead.take(&read);
-        let Gathered { records, next } = match &expected {
-            // It may be from before the log's start moved.
-            Some(expected) if expected.answers(&read) && self.has(read.log, read.from) => {
-                expected.answer(|read| self.gather(read))?
-            }
+        // It may be from before the log's start moved.
+        let known = expected
+            .as_ref()
+            .filter(|known| known.answers(&read) && self.has(read.log, read.from));
+        let known = known.map(|known| known.answer(|read| self.gather(read))).transpose()?;
+        let Gathered { records, next } = match known {
+            // An older end, within a batch, leaves nothing.
+            Some(known) if !known.records.is_empty() => known,
             _ => self.gather(read)?,
         };
         let next = next.filter(|next| self.is_settled(read.log, *next));
