@@ -9,7 +9,9 @@ pub(crate) type Done = Result<(), String>;
 const WASM_TARGET: &str = "wasm32-wasip2";
 
 pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+    // Cargo says it anew at every start: a target folder that was moved holds a program that was built elsewhere.
+    let here = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    Path::new(&here)
         .ancestors()
         .nth(2)
         .expect("xtask lives in tests/xtask")
