@@ -6,7 +6,7 @@ use bytes::Bytes;
 use super::{
     Attributes, BatchError, Codec, HEADER_BYTES, RecordHeader,
     header::{self, Header},
-    varint::{put_varint, varint_bytes},
+    varint::{Head, put_varint, varint_bytes},
 };
 
 /// Who produces a batch, for idempotence.
@@ -131,12 +131,16 @@ impl Builder {
         let timestamp_delta = timestamp.wrapping_sub(self.base_timestamp);
         let offset_delta = i64::from(self.record_count);
         let record_bytes = 1 + varint_bytes(timestamp_delta) + varint_bytes(offset_delta) + encoded_bytes;
-        put_varint(&mut self.bytes, signed(record_bytes));
-        self.bytes.reserve(record_bytes);
-        // Attributes, of which there are none.
-        self.bytes.push(0);
-        put_varint(&mut self.bytes, timestamp_delta);
-        put_varint(&mut self.bytes, offset_delta);
+        self.bytes.reserve(Self::RECORD_OVERHEAD_MAX + encoded_bytes);
+        // Attributes, of which there are none, are a byte that is 0: the number 0.
+        let numbers = [signed(record_bytes), 0, timestamp_delta, offset_delta];
+        match numbers
+            .iter()
+            .try_fold(Head::default(), |head, number| head.and(*number))
+        {
+            Some(head) => head.put(&mut self.bytes),
+            None => numbers.iter().for_each(|number| put_varint(&mut self.bytes, *number)),
+        }
         self.max_timestamp = self.max_timestamp.max(timestamp);
         self.record_count += 1;
     }
