@@ -60,7 +60,7 @@ pub const STAGED_BYTES_MAX: usize = 16 << 20;
 pub const CACHE_SAMPLE_BYTES: u64 = 16 << 20;
 
 /// See [`CACHE_SAMPLE_BYTES`].
-pub const CACHE_WRITE_NANOS_PER_KIB: u64 = 1_500;
+pub const CACHE_WRITE_NANOS_PER_KIB: u64 = 600;
 
 /// See [`CACHE_SAMPLE_BYTES`].
 pub const CACHE_READ_NANOS_PER_KIB: u64 = 750;

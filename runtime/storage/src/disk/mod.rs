@@ -110,6 +110,15 @@ pub trait File: Debug + Send + Sync + 'static {
         Ok(())
     }
 
+    /// As [`File::write_at`], over what was written and synced before, and of what nobody reads before the next start: it is not kept in
+    /// memory. Offset, address and length are multiples of [`BLOCK_BYTES`].
+    ///
+    /// # Errors
+    /// As [`File::write_at`].
+    fn write_over_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.write_at(offset, data)
+    }
+
     /// Cuts or grows the file; what is new is zero.
     ///
     /// # Errors

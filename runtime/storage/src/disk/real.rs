@@ -284,6 +284,13 @@ impl File for RealFile {
         }
     }
 
+    fn write_over_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        match self.direct() {
+            Some(direct) => self.write_pieces(direct, offset, &mut [IoSlice::new(data)]),
+            None => self.write_at(offset, data),
+        }
+    }
+
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.file.set_len(len)
     }
@@ -345,6 +352,10 @@ mod tests {
         assert!(found.iter().all(|&byte| byte == 1));
         file.read_at(BLOCK_BYTES as u64, &mut vec![0; 1026 * BLOCK_BYTES])
             .unwrap_err();
-        assert_eq!(disk.bytes_written(), 1028 * BLOCK_BYTES as u64);
+        file.write_over_at(BLOCK_BYTES as u64, &[3; BLOCK_BYTES]).unwrap();
+        let mut found = vec![0; 3 * BLOCK_BYTES];
+        file.read_at(0, &mut found).unwrap();
+        assert_eq!(found, [[1; BLOCK_BYTES], [3; BLOCK_BYTES], [1; BLOCK_BYTES]].concat());
+        assert_eq!(disk.bytes_written(), 1029 * BLOCK_BYTES as u64);
     }
 }

@@ -8,13 +8,13 @@
 use bytes::Bytes;
 
 use super::rope_bytes;
-use crate::{Error, limits};
+use crate::{Error, disk::BLOCK_BYTES, limits};
 
 pub(super) const FORMAT: u32 = 1;
 pub(super) const FILE_HEADER_BYTES: usize = 64;
 pub(super) const GROUP_HEADER_BYTES: usize = 40;
 pub(super) const GROUP_ALIGN: usize = 64;
-const PAGE_BYTES: usize = 4096;
+const CACHED_BYTES: usize = 16 << 10;
 const FILE_MAGIC: [u8; 8] = *b"TIDEJRNL";
 const GROUP_MAGIC: u32 = 0x5052_4754;
 
@@ -151,12 +151,14 @@ pub(super) fn encode_group(out: &mut Vec<u8>, file: &FileHeader, first: u64, ent
         let len = u32::try_from(rope_bytes(entry)).expect("bounded by ENTRY_BYTES_MAX");
         out.extend_from_slice(&len.to_le_bytes());
     }
-    for part in entries.iter().flatten() {
-        out.extend_from_slice(part);
-    }
     let payload = start + GROUP_HEADER_BYTES;
+    let mut payload_crc = crc32c::crc32c_append(file.seed(), &out[payload..]);
+    // Each piece is checked while the processor's cache has it.
+    for piece in entries.iter().flatten().flat_map(|part| part.chunks(CACHED_BYTES)) {
+        out.extend_from_slice(piece);
+        payload_crc = crc32c::crc32c_append(payload_crc, piece);
+    }
     let payload_bytes = (out.len() - payload) as u64;
-    let payload_crc = crc32c::crc32c_append(file.seed(), &out[payload..]);
     let count = u32::try_from(entries.len()).expect("bounded by GROUP_ENTRIES_MAX");
     let header = &mut out[start..payload];
     header[..4].copy_from_slice(&GROUP_MAGIC.to_le_bytes());
@@ -170,16 +172,16 @@ pub(super) fn encode_group(out: &mut Vec<u8>, file: &FileHeader, first: u64, ent
     out.resize(start + (out.len() - start).next_multiple_of(GROUP_ALIGN), 0);
 }
 
-/// Fills a write that ends at `end` with zeros: to the end of its page, because to write part of a page that is not in memory the system reads it
-/// first; and further, as far as `file_bytes`, if it is a small one that makes a file of `len` bytes longer. A sync of bytes that have their place
-/// takes half the time of one that has to make a place durable, too.
-pub(super) fn pad(out: &mut Vec<u8>, end: u64, len: u64, file_bytes: u64) {
-    let mut until = end.next_multiple_of(PAGE_BYTES as u64);
-    if len < until && out.len() <= limits::GROWTH_BYTES / 8 {
-        until = until.max(file_bytes.min(end + limits::GROWTH_BYTES as u64));
+/// Where to a write of so many bytes is filled with zeros that ends at `end`: to the end of its block, because to write part of one that is not
+/// in memory the system reads it first; and further, as far as `file_bytes`, if it is a small one that makes a file of `len` bytes longer. A sync
+/// of bytes that have their place takes half the time of one that has to make a place durable, too.
+pub(super) fn padded(bytes: u64, end: u64, len: u64, file_bytes: u64) -> u64 {
+    let until = end.next_multiple_of(BLOCK_BYTES as u64);
+    if until <= len || limits::GROWTH_BYTES as u64 / 8 < bytes {
+        return until;
     }
-    let padding = usize::try_from(until - end).expect("at most what a file grows by");
-    out.resize(out.len() + padding, 0);
+    let grown = file_bytes.min(end + limits::GROWTH_BYTES as u64);
+    until.max(grown.next_multiple_of(BLOCK_BYTES as u64))
 }
 
 fn u32_at(data: &[u8], at: usize) -> u32 {

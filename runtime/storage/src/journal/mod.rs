@@ -27,13 +27,14 @@ mod writer;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use files::Blank;
 pub(crate) use files::Files;
 pub(crate) use recovery::recover;
 pub use writer::{CommitError, Done, Writer, Written};
 
 use crate::{
     Error,
-    disk::{Disk, File},
+    disk::{BLOCK_BYTES, Disk, File},
     limits,
 };
 
@@ -44,7 +45,7 @@ pub struct Journal {
     active: Option<Active>,
     next_index: u64,
     file_bytes: u64,
-    buffer: Vec<u8>,
+    buffer: Buffer,
     poisoned: bool,
 }
 
@@ -56,8 +57,34 @@ struct Active {
     header: frame::FileHeader,
     /// Where the next group goes.
     position: u64,
+    /// What stands before that in its block, which is written again with the next group, as the disk takes whole blocks.
+    begun: Vec<u8>,
     /// Length of the file: beyond it a write has to allocate.
     len: u64,
+}
+
+/// Memory for one write, at an address that a disk takes without a copy. Kept from one write to the next.
+#[derive(Debug, Default)]
+struct Buffer {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl Buffer {
+    /// To be filled with at most so many bytes.
+    fn begin(&mut self, bytes_max: usize) -> &mut Vec<u8> {
+        self.bytes.clear();
+        self.bytes.reserve(BLOCK_BYTES + bytes_max);
+        self.start = self.bytes.as_ptr().align_offset(BLOCK_BYTES);
+        self.bytes.resize(self.start, 0);
+        &mut self.bytes
+    }
+
+    /// What it was filled with, and zeros up to so many bytes.
+    fn end(&mut self, bytes: usize) -> &[u8] {
+        self.bytes.resize(self.start + bytes, 0);
+        &self.bytes[self.start..]
+    }
 }
 
 impl Journal {
@@ -67,7 +94,7 @@ impl Journal {
             active: None,
             next_index,
             file_bytes,
-            buffer: Vec::new(),
+            buffer: Buffer::default(),
             poisoned: false,
         }
     }
@@ -106,12 +133,9 @@ impl Journal {
     }
 
     fn write(&mut self, first: u64, entries: &[Vec<Bytes>]) -> Result<(), Error> {
-        let group_bytes = frame::group_bytes(entries);
         match &mut self.active {
-            Some(active) if active.position + group_bytes <= self.file_bytes => {
-                self.buffer.clear();
-                frame::encode_group(&mut self.buffer, &active.header, first, entries);
-                active.append(&mut self.buffer, self.file_bytes)
+            Some(active) if active.position + frame::group_bytes(entries) <= self.file_bytes => {
+                active.append(&mut self.buffer, first, entries, self.file_bytes)
             }
             _ => self.roll(first, entries),
         }
@@ -120,40 +144,57 @@ impl Journal {
     /// Begins a file with these entries. It gets its name when they are durable, and they are acknowledged when the name is.
     fn roll(&mut self, first: u64, entries: &[Vec<Bytes>]) -> Result<(), Error> {
         let blank = self.files.blank()?;
-        let header = self.files.header(first);
-        self.buffer.clear();
-        header.encode(&mut self.buffer);
-        frame::encode_group(&mut self.buffer, &header, first, entries);
-        let position = self.buffer.len() as u64;
-        frame::pad(&mut self.buffer, position, blank.len, self.file_bytes);
-        let written = blank.file.write_at(0, &self.buffer);
-        if let Err(error) = written {
-            let error = Error::io("write", &blank.name, error);
-            self.files.put_back(blank);
+        let mut next = Active::new(&blank, self.files.header(first));
+        if let Err(error) = next.append(&mut self.buffer, first, entries, self.file_bytes) {
+            if error.is_retriable() {
+                self.files.put_back(blank);
+            }
             return Err(error);
         }
-        blank.file.sync().map_err(|error| fatal("sync", &blank.name, error))?;
-        let name = self.files.name(&blank, first)?;
-        if let Some(full) = self.active.take() {
+        next.name = self.files.name(&blank, first)?;
+        if let Some(full) = self.active.replace(next) {
             self.files.close(full.name, first - 1);
         }
-        let len = blank.len.max(self.buffer.len() as u64);
-        self.active = Some(Active {
-            name,
-            file: blank.file,
-            header,
-            position,
-            len,
-        });
         Ok(())
     }
 }
 
 impl Active {
-    fn append(&mut self, group: &mut Vec<u8>, file_bytes: u64) -> Result<(), Error> {
-        let end = self.position + group.len() as u64;
-        frame::pad(group, end, self.len, file_bytes);
-        if let Err(error) = self.file.write_at(self.position, group) {
+    /// Nothing but its header, which is written with the first group.
+    fn new(blank: &Blank, header: frame::FileHeader) -> Self {
+        let mut begun = Vec::with_capacity(BLOCK_BYTES);
+        header.encode(&mut begun);
+        Self {
+            name: blank.name.clone(),
+            file: blank.file.clone(),
+            position: begun.len() as u64,
+            header,
+            begun,
+            len: blank.len,
+        }
+    }
+
+    fn append(
+        &mut self,
+        buffer: &mut Buffer,
+        first: u64,
+        entries: &[Vec<Bytes>],
+        file_bytes: u64,
+    ) -> Result<(), Error> {
+        let from = self.position - self.begun.len() as u64;
+        let group_bytes = frame::group_bytes(entries);
+        let end = self.position + group_bytes;
+        let until = frame::padded(group_bytes, end, self.len, file_bytes);
+        let out = buffer.begin(in_memory(until - from));
+        out.extend_from_slice(&self.begun);
+        frame::encode_group(out, &self.header, first, entries);
+        let data = buffer.end(in_memory(until - from));
+        let written = if until <= self.len {
+            self.file.write_over_at(from, data)
+        } else {
+            self.file.write_at(from, data)
+        };
+        if let Err(error) = written {
             let error = Error::io("write", &self.name, error);
             if error.is_retriable() {
                 self.undo()?;
@@ -161,8 +202,12 @@ impl Active {
             return Err(error);
         }
         self.file.sync().map_err(|error| fatal("sync", &self.name, error))?;
-        self.len = self.len.max(self.position + group.len() as u64);
+        self.len = self.len.max(until);
         self.position = end;
+        self.begun.clear();
+        let begun = end - end % BLOCK_BYTES as u64;
+        self.begun
+            .extend_from_slice(&data[in_memory(begun - from)..in_memory(end - from)]);
         Ok(())
     }
 
@@ -181,6 +226,11 @@ fn fatal(action: &'static str, file: &str, source: std::io::Error) -> Error {
         file: file.to_owned(),
         source,
     }
+}
+
+/// A part of one write.
+fn in_memory(bytes: u64) -> usize {
+    usize::try_from(bytes).expect("a group and what a file grows by")
 }
 
 /// Bytes in an entry.
