@@ -123,7 +123,7 @@ impl Builder {
     }
 
     /// What stands before key, value and headers.
-    #[inline]
+    #[inline(always)]
     fn begin(&mut self, timestamp: i64, encoded_bytes: usize) {
         if self.record_count == 0 {
             self.base_timestamp = timestamp;
@@ -203,7 +203,7 @@ impl Builder {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn put_nullable(&mut self, bytes: Option<&[u8]>) {
         let Some(bytes) = bytes else {
             return put_varint(&mut self.bytes, -1);

@@ -95,7 +95,7 @@ pub struct Walk<'a> {
 impl<'a> Iterator for Walk<'a> {
     type Item = Result<Record<'a>, BatchError>;
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
         if self.index == self.header.record_count {
             return self.end();
@@ -125,7 +125,7 @@ impl<'a> Walk<'a> {
         Some(Err(BatchError::Inconsistent("bytes after the last record")))
     }
 
-    #[inline]
+    #[inline(always)]
     fn take_record(&mut self) -> Option<Record<'a>> {
         let len = self.rest.varint()?;
         let mut from = Cursor(self.rest.take(usize::try_from(len).ok()?)?);
@@ -163,7 +163,7 @@ pub struct Headers<'a> {
 }
 
 impl<'a> Headers<'a> {
-    #[inline]
+    #[inline(always)]
     fn take(from: &mut Cursor<'a>) -> Option<Self> {
         let count = usize::try_from(from.varint()?).ok()?;
         let headers = Self { count, rest: *from };

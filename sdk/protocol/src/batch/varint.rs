@@ -78,7 +78,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Bytes behind their length; the inner `None` is null.
-    #[inline]
+    #[inline(always)]
     pub(super) fn nullable(&mut self) -> Option<Option<&'a [u8]>> {
         match self.varint()? {
             -1 => Some(None),
@@ -90,8 +90,11 @@ impl<'a> Cursor<'a> {
 /// Bytes that a number takes.
 #[inline]
 pub(super) fn varint_bytes(value: i64) -> usize {
-    let significant = 64 - (zigzag(value) | 1).leading_zeros();
-    significant.div_ceil(7) as usize
+    let number = zigzag(value);
+    if number < 0x4000 {
+        return 1 + usize::from(0x80 <= number);
+    }
+    (64 - number.leading_zeros()).div_ceil(7) as usize
 }
 
 /// Appends a number. A 32-bit one takes the same bytes as a 64-bit one.
