@@ -14,6 +14,7 @@ pub(super) const FORMAT: u32 = 1;
 pub(super) const FILE_HEADER_BYTES: usize = 64;
 pub(super) const GROUP_HEADER_BYTES: usize = 40;
 pub(super) const GROUP_ALIGN: usize = 64;
+/// Bytes copied, and then checked, at a time.
 const CACHED_BYTES: usize = 16 << 10;
 const FILE_MAGIC: [u8; 8] = *b"TIDEJRNL";
 const GROUP_MAGIC: u32 = 0x5052_4754;
