@@ -56,14 +56,14 @@ pub const SEALED_CACHE_BYTES: usize = 8 << 20;
 pub const STAGED_BYTES_MAX: usize = 16 << 20;
 
 /// A file goes past the page cache once this much went through it at more than so much processor time. Memory that is there takes 0.4 ns a byte to
-/// write and 0.2 to read; what a virtual machine is given page by page, 3 and 1.
+/// write and 0.1 to 0.2 to read; what a virtual machine is given page by page 0.5 to 3, and what has to be fetched 0.5 to 1.
 pub const CACHE_SAMPLE_BYTES: u64 = 16 << 20;
 
 /// See [`CACHE_SAMPLE_BYTES`].
 pub const CACHE_WRITE_NANOS_PER_KIB: u64 = 600;
 
 /// See [`CACHE_SAMPLE_BYTES`].
-pub const CACHE_READ_NANOS_PER_KIB: u64 = 750;
+pub const CACHE_READ_NANOS_PER_KIB: u64 = 400;
 
 /// Reads from this size on are worth a call to the disk of their own.
 pub const LARGE_READ_BYTES: usize = 256 << 10;
