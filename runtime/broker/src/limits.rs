@@ -33,6 +33,9 @@ pub const FETCH_WAIT_MS_MAX: i32 = 5 * 60 * 1000;
 /// Bytes in one fetch response, whatever the client asks.
 pub const FETCH_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Bytes of disk that there must be for each byte of state that is migrated: the pages of a copy that grows are half full at worst.
+pub const MIGRATION_ROOM: u64 = 2;
+
 /// Modules deployed on a shard.
 pub const MODULES_MAX: usize = 10_000;
 

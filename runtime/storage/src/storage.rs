@@ -146,6 +146,13 @@ impl Storage {
         self.shared.full.load(Ordering::Relaxed)
     }
 
+    /// Bytes by which files may grow before the disk is [full](Self::is_full), as of now. 0 if that cannot be measured.
+    #[must_use]
+    pub fn free_bytes(&self) -> u64 {
+        let spoken_for = self.shared.read().unsettled_bytes + self.shared.reserve_bytes;
+        self.shared.disk.free_bytes().unwrap_or(0).saturating_sub(spoken_for)
+    }
+
     /// How much of everything there is.
     #[must_use]
     pub fn usage(&self) -> Usage {

@@ -24,7 +24,7 @@ use crate::{
     context::{self, Context},
     effect::RequestId,
     entry::{Command, NewTopic},
-    limits::MODULES_MAX,
+    limits::{MIGRATION_ROOM, MODULES_MAX},
 };
 
 /// A management call as the core gets it.
@@ -34,11 +34,17 @@ pub struct Asked {
     pub call: Call,
     /// What `migrator.state-version` of the component says that came with it; 0 without that.
     pub state_version: u32,
+    /// What may still be written to the disk.
+    pub free_bytes: u64,
 }
 
 impl From<Call> for Asked {
     fn from(call: Call) -> Self {
-        Self { call, state_version: 0 }
+        Self {
+            call,
+            state_version: 0,
+            free_bytes: u64::MAX,
+        }
     }
 }
 
@@ -49,7 +55,11 @@ impl Modules {
         ctx: &mut Context<'_>,
         from: RequestId,
         principal: &str,
-        Asked { call, state_version }: Asked,
+        Asked {
+            call,
+            state_version,
+            free_bytes,
+        }: Asked,
     ) {
         match call {
             Call::ModuleDeploy {
@@ -69,7 +79,7 @@ impl Modules {
                     by,
                     canary,
                 };
-                self.deploy(ctx, from, deploy, wait);
+                self.deploy(ctx, from, deploy, wait, free_bytes);
             }
             Call::ModuleShadow {
                 manifest,
@@ -179,7 +189,7 @@ impl Modules {
         }
     }
 
-    fn deploy(&mut self, ctx: &mut Context<'_>, from: RequestId, mut deploy: Deploy, wait: bool) {
+    fn deploy(&mut self, ctx: &mut Context<'_>, from: RequestId, mut deploy: Deploy, wait: bool, free_bytes: u64) {
         deploy.topics = missing_topics(ctx, &deploy.manifest);
         if let Some(missing) = deploy.topics.first().filter(|_| !ctx.config.auto_create_topics) {
             let hint = format!(
@@ -192,7 +202,17 @@ impl Modules {
         let module = String::from(deploy.manifest.name());
         if let Some(running) = ctx.state.modules.get(&module) {
             let (before, after) = (running.running().state_version, deploy.state_version);
-            let layout = (before != after).then(|| format!("~ layout of the state: {before} -> {after}, migrated"));
+            let copied = (before != after).then(|| ctx.state.modules.state_bytes(&module));
+            if copied.is_some_and(|bytes| free_bytes / MIGRATION_ROOM < bytes) {
+                let bytes = copied.unwrap_or_default();
+                let message = format!(
+                    "{bytes} bytes of state would be copied into layout {after}, and {free_bytes} bytes of disk are free"
+                );
+                let hint = format!("make room for {} bytes", bytes.saturating_mul(MIGRATION_ROOM));
+                return ctx.respond_admin(from, Answer::error_with_hint(ErrorCode::Exhausted, message, hint));
+            }
+            let layout =
+                copied.map(|bytes| format!("~ layout of the state: {before} -> {after}, {bytes} bytes migrated"));
             for message in deploy
                 .manifest
                 .changes_from(running.manifest())

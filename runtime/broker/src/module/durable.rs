@@ -282,6 +282,13 @@ impl Durable {
         totals
     }
 
+    /// Bytes of state of all tasks of a deployment.
+    #[must_use]
+    pub fn state_bytes(&self, module: &str) -> u64 {
+        let tasks = self.tasks.get(module).into_iter().flatten();
+        tasks.map(|(_, task)| task.state_bytes).sum()
+    }
+
     /// The table that is a view of a topic.
     #[must_use]
     pub fn view(&self, topics: &Topics, topic: &str) -> Option<&View> {

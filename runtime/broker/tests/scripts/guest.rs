@@ -230,6 +230,11 @@ fn acknowledge(store: &Store, run: &Run, given: &[Given], next: Vec<(String, u32
     let batch = |((topic, partition), builder): (_, Builder)| (topic, partition, builder.finish());
     processed.outputs = outputs.into_iter().map(batch).collect();
     let layout = migrating::layout(run);
+    let grown = |(key, count): (&String, &i64)| {
+        let old = row(store, run, key).map_or(0, |old| key.len() + old.len());
+        (key.len() + migrating::value(layout, *count).len()).cast_signed() - old.cast_signed()
+    };
+    processed.state_growth = counts.iter().map(grown).sum::<isize>() as i64;
     let row = |(key, count): (String, i64)| ("seen".into(), Bytes::from(key), Some(migrating::value(layout, count)));
     processed.state = counts.into_iter().map(row).collect();
     timers.save(processed);
@@ -285,10 +290,12 @@ fn bury(run: &Run, at: &Coordinates, value: &str, give_up: &GiveUp, outputs: &mu
 }
 
 pub fn count(store: &Store, run: &Run, key: &str) -> i64 {
-    let row = store
-        .rows
-        .get(&(Table::ModuleState, state_key::encode(&run.task, "seen", key.as_bytes())));
-    row.map_or(0, |row| migrating::count(migrating::layout(run), row))
+    row(store, run, key).map_or(0, |row| migrating::count(migrating::layout(run), row))
+}
+
+fn row<'a>(store: &'a Store, run: &Run, key: &str) -> Option<&'a Bytes> {
+    let key = state_key::encode(&run.task, "seen", key.as_bytes());
+    store.rows.get(&(Table::ModuleState, key))
 }
 
 fn delivered(run: &Run, given: &[Given]) -> Vec<(String, u32, i64, i64, u32)> {

@@ -201,6 +201,7 @@ fn deploy(world: &mut World, command: &Command) -> Done {
     let failures_max = u32::try_from(number(args.take_key("failures"))?)?;
     let (lag_max, promote_after_ms) = (number(args.take_key("lag"))?, number(args.take_key("after"))?);
     let layout = u8::try_from(number(args.take_key("layout"))?)?;
+    let free_bytes = args.take_key("free").map_or(Ok(u64::MAX), str::parse)?;
     let canary = tasks.map(|tasks| Canary {
         tasks,
         failures_max,
@@ -222,8 +223,9 @@ fn deploy(world: &mut World, command: &Command) -> Done {
     digest[31] = layout;
     let digest = Digest(digest);
     let ask = |call| Asked {
-        call,
         state_version: layout.into(),
+        free_bytes,
+        ..Asked::from(call)
     };
     if let Some(batches) = shadow {
         world.admin(ask(Call::ModuleShadow {

@@ -163,15 +163,16 @@ impl<'a> Driver<'a> {
         }
         driver.create_topics(&topics)?;
         let state_version = driver.rehearse(&setup.manifest)?;
+        let deploy = Call::ModuleDeploy {
+            manifest: Box::new(setup.manifest.clone()),
+            component_bytes: 0,
+            digest: Digest(stage.digest),
+            wait: false,
+            canary: None,
+        };
         driver.admin(Asked {
-            call: Call::ModuleDeploy {
-                manifest: Box::new(setup.manifest.clone()),
-                component_bytes: 0,
-                digest: Digest(stage.digest),
-                wait: false,
-                canary: None,
-            },
             state_version,
+            ..deploy.into()
         });
         driver.rest()?;
         Ok(driver)

@@ -148,7 +148,14 @@ impl Turn {
             }) => match outcome {
                 // Whoever asked is gone.
                 _ if reply.is_closed() => {}
-                Ok(state_version) => self.ask(now, connection, principal, Asked { call, state_version }, reply),
+                Ok(state_version) => {
+                    let asked = Asked {
+                        state_version,
+                        free_bytes: self.storage.free_bytes(),
+                        ..call.into()
+                    };
+                    self.ask(now, connection, principal, asked, reply);
+                }
                 Err(why) => drop(reply.try_send(Answer::error(ErrorCode::InvalidComponent, why))),
             },
             Some(Event::Closed(connection)) => self.closed(now, connection),
