@@ -24,7 +24,7 @@ use crate::config::units::Span;
 /// Measure a daemon that grows beside one that does not.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  tidemill bench growth --transport tcp\n  tidemill bench growth --sizes 1GiB,10GiB,100GiB   # disk space for it, twice the first size and the last"
+    after_help = "Examples:\n  tidemill bench growth --transport tcp\n  tidemill bench growth --sizes 1GiB,10GiB,100GiB   # disk space: twice the first size, the last, and what both produce"
 )]
 pub(super) struct Growth {
     #[command(flatten)]
