@@ -9,13 +9,13 @@ use clap::Args;
 use tidemill_client::{
     Batch, Client, Committed, Consumer, ConsumerConfig, ConsumerRecord, OffsetReset, TopicPartition,
 };
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
 use super::Failure;
 use super::place::Place;
 use super::record_json;
 use super::remote::{Remote, block_on, explained};
+use super::stop::Stop;
 
 /// How often it is looked whether the end is reached while nothing comes.
 const LOOK: Duration = Duration::from_millis(100);
@@ -201,8 +201,7 @@ struct Reading<'a> {
 impl Reading<'_> {
     /// Prints until there is a reason to stop. Whether the last batch was printed whole.
     async fn run(&mut self, consumer: &mut Consumer) -> Result<bool, Failure> {
-        let mut interrupted = signal(SignalKind::interrupt())?;
-        let mut terminated = signal(SignalKind::terminate())?;
+        let mut stop = Stop::new()?;
         loop {
             if self.consume.until_end && self.is_at_end(consumer).await? {
                 return Ok(true);
@@ -213,8 +212,7 @@ impl Reading<'_> {
             let batch = tokio::select! {
                 batch = consumer.next() => batch.map_err(explained)?,
                 () = tokio::time::sleep(LOOK), if self.consume.until_end => continue,
-                _ = interrupted.recv() => return Ok(true),
-                _ = terminated.recv() => return Ok(true),
+                _ = stop.wanted() => return Ok(true),
             };
             if !self.print(batch)? {
                 return Ok(false);

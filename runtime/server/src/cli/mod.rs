@@ -12,6 +12,7 @@ mod produce;
 mod record_json;
 mod remote;
 mod serve;
+mod stop;
 mod topic;
 
 use std::{

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::Failure;
 use super::record_json;
 use super::remote::{Remote, block_on, explained, parse_pair, print};
+use super::stop::Stop;
 
 /// Longest line.
 const LINE_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -157,15 +158,14 @@ impl Produce {
         let mut waiting = VecDeque::new();
         let mut line = Vec::new();
         let mut number = 0u64;
-        let interrupted = tokio::signal::ctrl_c();
-        tokio::pin!(interrupted);
+        let mut stop = Stop::new()?;
         loop {
             line.clear();
             let mut bounded = (&mut lines).take(LINE_BYTES_MAX);
             let read = tokio::select! {
                 read = bounded.read_until(b'\n', &mut line) => read?,
                 // What was accepted is still acknowledged.
-                _ = &mut interrupted => break,
+                _ = stop.wanted() => break,
             };
             if read == 0 {
                 break;

@@ -2,9 +2,9 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::Failure;
+use super::stop::Stop;
 use crate::{Node, config, logging};
 
 /// Run the daemon.
@@ -63,12 +63,10 @@ impl Serve {
 }
 
 async fn serve(config: config::Config) -> Result<ExitCode, Failure> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut stop = Stop::new()?;
     let node = Node::start(config)?;
     tokio::select! {
-        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
-        _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+        signal = stop.wanted() => tracing::info!("{signal}: stopping"),
         message = node.failed() => {
             drop(node);
             return Err(format!("{message}; start it again when that is mended, nothing that was acknowledged is lost").into());
@@ -76,8 +74,7 @@ async fn serve(config: config::Config) -> Result<ExitCode, Failure> {
     }
     tokio::select! {
         () = node.shutdown() => tracing::info!("stopped"),
-        _ = terminate.recv() => tracing::warn!("stopped at once by a second signal"),
-        _ = interrupt.recv() => tracing::warn!("stopped at once by a second signal"),
+        _ = stop.wanted() => tracing::warn!("stopped at once by a second signal"),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -32,6 +32,7 @@ use serde_json::{Map, Value};
 use self::report::Report;
 use super::Failure;
 use super::remote::block_on;
+use super::stop::Stop;
 
 /// What goes wrong in a measurement; it may cross threads.
 type Problem = Box<dyn std::error::Error + Send + Sync>;
@@ -101,9 +102,10 @@ impl Group {
 fn run(measure: impl Future<Output = Result<Report, Problem>>) -> Result<Report, Failure> {
     let mut report = None;
     block_on(async {
+        let mut stop = Stop::new()?;
         tokio::select! {
             measured = measure => report = Some(measured.map_err(|problem| -> Failure { problem })?),
-            _ = tokio::signal::ctrl_c() => return Err("interrupted".into()),
+            _ = stop.wanted() => return Err("interrupted".into()),
         }
         Ok(ExitCode::SUCCESS)
     })?;

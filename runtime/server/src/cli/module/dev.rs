@@ -8,7 +8,6 @@ use clap::Args;
 use notify::{EventKind, RecursiveMode, Watcher};
 use tidemill_client::{Admin, Deploy, Error, NewTopic};
 use tidemill_protocol::manifest::{Manifest, Start};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::build::build;
@@ -17,6 +16,7 @@ use super::project::Project;
 use super::with_admin;
 use crate::cli::Failure;
 use crate::cli::remote::{Remote, explained, print};
+use crate::cli::stop::Stop;
 use crate::data_dir;
 
 /// Changes that follow each other within this time are one.
@@ -56,7 +56,7 @@ impl Dev {
         let name = format!("{}-{mark}", Project::read(&self.path)?.manifest.name());
         let done = tokio::select! {
             done = self.turns(admin, mark, &mut made) => done,
-            () = stop.wanted() => Ok(()),
+            _ = stop.wanted() => Ok(()),
         };
         let cleaned = clean_up(admin, &name, &made).await;
         print(format_args!("{name} and its topics are gone"))?;
@@ -211,22 +211,6 @@ fn is_source(path: &Path) -> bool {
         .next()
         .map(|first| first.as_os_str().to_string_lossy().into_owned());
     first.is_some_and(|first| first != "target" && first != "Cargo.lock" && first != ".git")
-}
-
-/// SIGINT and SIGTERM.
-struct Stop(Signal, Signal);
-
-impl Stop {
-    fn new() -> Result<Self, Failure> {
-        Ok(Self(signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?))
-    }
-
-    async fn wanted(&mut self) {
-        tokio::select! {
-            _ = self.0.recv() => {}
-            _ = self.1.recv() => {}
-        }
-    }
 }
 
 fn parse_start(text: &str) -> Result<Start, String> {

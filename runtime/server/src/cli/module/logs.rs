@@ -7,6 +7,7 @@ use tidemill_protocol::manifest::Moment;
 
 use crate::cli::Failure;
 use crate::cli::remote::{explained, print};
+use crate::cli::stop::Stop;
 
 /// Print what a module logs.
 #[derive(Debug, Args)]
@@ -32,10 +33,11 @@ impl Logs {
     pub(super) async fn run(self, admin: &Admin) -> Result<(), Failure> {
         let lines = admin.module_logs(&self.module, self.tail, self.follow, self.level);
         let mut answers = lines.await.map_err(explained)?;
+        let mut stop = Stop::new()?;
         loop {
             let line = tokio::select! {
                 line = answers.next_log() => line.map_err(explained)?,
-                _ = tokio::signal::ctrl_c() => return Ok(()),
+                _ = stop.wanted() => return Ok(()),
             };
             match line {
                 None => return Ok(()),
