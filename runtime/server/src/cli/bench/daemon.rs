@@ -55,6 +55,12 @@ impl Daemon {
         self.directory.join("config/tidemill/ca.pem")
     }
 
+    /// What its disk has left, in bytes.
+    pub(super) fn free_bytes(&self) -> Result<u64, Problem> {
+        let stat = rustix::fs::statvfs(&self.directory)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
     /// `host:port` of a listener by its scheme (`kafka+tcp`).
     pub(super) fn address(&self, scheme: &str) -> Result<String, Problem> {
         let found = self.listeners.iter().find(|(name, _)| name == scheme);

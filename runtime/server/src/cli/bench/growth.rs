@@ -48,6 +48,14 @@ pub(super) struct Growth {
     rounds: usize,
 }
 
+/// What is left free of the disk: it belongs to others, and a daemon whose disk is full refuses to write.
+const ROOM: u64 = 4 << 30;
+
+const MB: u64 = 1_000_000;
+
+/// Before each measurement of produce.
+const WARM_UP: Duration = Duration::from_secs(1);
+
 /// A daemon and its topic.
 struct Node {
     target: Target,
@@ -148,19 +156,37 @@ impl Node {
     async fn grow(&mut self, load: &LoadArgs, bytes: u64) -> Result<(), Problem> {
         let missing = bytes.saturating_sub(self.bytes);
         if 0 < missing {
+            self.make_sure_of(missing)?;
             fill(&self.target, load, self.topic.clone(), missing).await?;
             self.bytes += missing;
         }
         Ok(())
     }
 
+    /// That the disk has room for this many bytes of values and [`ROOM`].
+    fn make_sure_of(&self, bytes: u64) -> Result<(), Problem> {
+        let daemon = self.target.daemon.as_ref().ok_or("no daemon of our own")?;
+        let free = daemon.free_bytes()?;
+        if free < bytes.saturating_add(ROOM) {
+            return Err(format!(
+                "{} MB of disk are free and {} are wanted: give smaller --sizes, a shorter --time, or a larger disk with --directory",
+                free / MB,
+                bytes.saturating_add(ROOM) / MB
+            )
+            .into());
+        }
+        Ok(())
+    }
+
     async fn produce(&mut self, load: &LoadArgs, time: Duration) -> Result<f64, Problem> {
+        // No broker seen here takes a gigabyte a second.
+        self.make_sure_of((time + WARM_UP).as_secs() * 1000 * MB)?;
         let plan = Arc::new(Plan {
             topic: self.topic.clone(),
             dial: self.target.dial.clone(),
             quic: self.target.address.clone(),
             load: load.clone(),
-            warmup: Duration::from_secs(1),
+            warmup: WARM_UP,
             time,
             records_max: u64::MAX,
         });
