@@ -1,8 +1,7 @@
 //! `tidemill bench latency`: from the moment at which a record should have been sent until a consumer has it.
 //!
 //! Records are due at a fixed rate, whatever the broker does. Each carries the time at which it was *due*, so that a broker that stalls is
-//! charged for every record that had to wait, not only for those that were sent (coordinated omission). A thread of its own keeps the time:
-//! an asynchronous timer would be late by up to a millisecond.
+//! charged for every record that had to wait, not only for those that were sent (coordinated omission).
 //!
 //! ```text
 //!   pacer ──due──► sender ──produce──► broker ──fetch──► receiver: now - due

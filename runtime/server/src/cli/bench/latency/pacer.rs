@@ -1,9 +1,10 @@
-//! Says when records are due: a thread that sleeps exactly and does nothing else.
+//! Says when records are due, to within microseconds.
+use std::io;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+#[cfg(target_os = "linux")]
+use tokio::io::unix::AsyncFd;
 
-use super::super::Problem;
 use super::Plan;
 
 /// Records that are due from one moment on: the first and how many.
@@ -20,18 +21,6 @@ impl Due {
     pub(super) fn records(self) -> impl Iterator<Item = (u64, u64)> {
         (self.first..self.first + self.count).map(move |number| (number, self.begun + at(number, self.rate)))
     }
-
-    /// The first of them, and the others.
-    pub(super) fn split(self, count_max: u64) -> (Due, Option<Due>) {
-        let count = self.count.min(count_max);
-        let (first, left) = (self.first + count, self.count - count);
-        let later = Due {
-            first,
-            count: left,
-            ..self
-        };
-        (Due { count, ..self }, (0 < left).then_some(later))
-    }
 }
 
 /// Nanoseconds from the first record to this one.
@@ -39,48 +28,99 @@ fn at(number: u64, rate: u64) -> u64 {
     u64::try_from(u128::from(number) * 1_000_000_000 / u128::from(rate)).unwrap_or(u64::MAX)
 }
 
-/// Starts the thread. What is due comes without a bound: whoever cannot follow has to answer for it.
-pub(super) fn start(plan: &Plan) -> Result<mpsc::UnboundedReceiver<Due>, Problem> {
-    let (to, due) = mpsc::unbounded_channel();
-    let plan = plan.clone();
-    let pace = move || {
-        sharpen();
-        let begun = plan.now();
-        let mut first = 0;
-        while first < plan.records {
-            let next = begun + at(first, plan.rate);
-            let now = plan.now();
-            if now < next {
-                std::thread::park_timeout(Duration::from_nanos(next - now));
-                continue;
-            }
-            let elapsed = u128::from(now - begun);
-            let reached = u64::try_from(elapsed * u128::from(plan.rate) / 1_000_000_000).unwrap_or(u64::MAX) + 1;
-            let count = reached.min(plan.records) - first;
-            let sent = to.send(Due {
-                first,
-                count,
-                begun,
-                rate: plan.rate,
-            });
-            if sent.is_err() {
-                return;
-            }
-            first += count;
-        }
-    };
-    std::thread::Builder::new().name("pacer".into()).spawn(pace)?;
-    Ok(due)
+/// What is due gathers while nobody asks: whoever cannot follow has to answer for it.
+pub(super) struct Pacer<'a> {
+    plan: &'a Plan,
+    alarm: Alarm,
+    begun: u64,
+    /// The next to be due.
+    first: u64,
 }
 
-/// Linux wakes a sleeper up to 50 microseconds late to save power, unless the thread asks it not to.
-fn sharpen() {
-    let thread = std::fs::read_link("/proc/thread-self").ok();
-    let Some(id) = thread.as_deref().and_then(std::path::Path::file_name) else {
-        return;
-    };
-    // Where it cannot be set, records are sent a little late, and that is measured.
-    let _ = std::fs::write(std::path::Path::new("/proc").join(id).join("timerslack_ns"), "1");
+impl<'a> Pacer<'a> {
+    /// The first record is due now. It must be driven on the runtime on which it is called.
+    pub(super) fn start(plan: &'a Plan) -> io::Result<Self> {
+        Ok(Self {
+            plan,
+            alarm: Alarm::new()?,
+            begun: plan.now(),
+            first: 0,
+        })
+    }
+
+    /// The next that are due, as soon as there are any, but no more than so many; `None` after the last. Dropping the future before it is
+    /// ready loses nothing.
+    pub(super) async fn due(&mut self, count_max: u64) -> io::Result<Option<Due>> {
+        let rate = self.plan.rate;
+        while self.first < self.plan.records {
+            let (now, next) = (self.plan.now(), self.begun + at(self.first, rate));
+            if now < next {
+                self.alarm.wait(Duration::from_nanos(next - now)).await?;
+                continue;
+            }
+            let elapsed = u128::from(now - self.begun);
+            let reached = u64::try_from(elapsed * u128::from(rate) / 1_000_000_000).unwrap_or(u64::MAX) + 1;
+            let due = Due {
+                first: self.first,
+                count: (reached.min(self.plan.records) - self.first).min(count_max),
+                begun: self.begun,
+                rate,
+            };
+            self.first += due.count;
+            return Ok(Some(due));
+        }
+        Ok(None)
+    }
+}
+
+/// A timer of the system's: the runtime's own are late by up to a millisecond.
+#[cfg(target_os = "linux")]
+struct Alarm(AsyncFd<std::os::fd::OwnedFd>);
+
+#[cfg(target_os = "linux")]
+impl Alarm {
+    fn new() -> io::Result<Self> {
+        use rustix::time::{TimerfdClockId, TimerfdFlags, timerfd_create};
+        let timer = timerfd_create(
+            TimerfdClockId::Monotonic,
+            TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
+        )?;
+        #[expect(
+            deprecated,
+            reason = "a descriptor that is owned is all that the unsafe form asks for"
+        )]
+        let timer = AsyncFd::with_interest(timer, tokio::io::Interest::READABLE)?;
+        Ok(Self(timer))
+    }
+
+    /// May end early.
+    async fn wait(&self, time: Duration) -> io::Result<()> {
+        use rustix::time::{Itimerspec, TimerfdTimerFlags, Timespec, timerfd_settime};
+        let once = Itimerspec {
+            it_interval: Timespec::default(),
+            it_value: Timespec::try_from(time).map_err(io::Error::other)?,
+        };
+        timerfd_settime(self.0.get_ref(), TimerfdTimerFlags::empty(), &once)?;
+        // How often it went off need not be read: setting it forgets that.
+        self.0.readable().await?.clear_ready();
+        Ok(())
+    }
+}
+
+/// Elsewhere records are sent up to a millisecond late, and that is measured.
+#[cfg(not(target_os = "linux"))]
+struct Alarm;
+
+#[cfg(not(target_os = "linux"))]
+impl Alarm {
+    fn new() -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn wait(&self, time: Duration) -> io::Result<()> {
+        tokio::time::sleep(time).await;
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -96,11 +136,5 @@ mod tests {
             rate: 1_000_000,
         };
         assert_eq!(due.records().collect::<Vec<_>>(), [(2, 3000), (3, 4000)]);
-        let (one, other) = due.split(1);
-        assert_eq!(
-            one.records().chain(other.unwrap().records()).collect::<Vec<_>>(),
-            [(2, 3000), (3, 4000)]
-        );
-        assert_eq!(due.split(2), (due, None));
     }
 }

@@ -1,5 +1,5 @@
 //! The sending end: what is due goes out at once, in one batch for each partition if several are due.
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use tidemill_client::Record;
 use tidemill_protocol::api::produce::ProduceRequest;
@@ -12,7 +12,8 @@ use super::super::produce::wire::request;
 use super::super::report::{Latencies, latencies};
 use super::super::target;
 use super::super::wire::check;
-use super::{Plan, pacer, stamp};
+use super::pacer::Pacer;
+use super::{Plan, stamp};
 use crate::clock;
 
 /// Requests on their way. Beyond it what is due gathers, and its wait is counted.
@@ -32,43 +33,38 @@ pub(super) async fn wire(seat: &Seat, plan: &Plan) -> Result<Latencies, Problem>
     let mut payload = Payload::new(plan.load.record_bytes.bytes(), 1);
     let mut late = latencies();
     seat.start().await;
-    let mut due = pacer::start(plan)?;
-    let mut in_flight = 0;
+    let mut pacer = Pacer::start(plan)?;
     let records_max = (plan.load.batch_bytes.0 / plan.load.record_bytes.0.max(1)).max(1);
-    let mut waiting: VecDeque<pacer::Due> = VecDeque::new();
-    let mut is_open = true;
-    while is_open || 0 < in_flight || !waiting.is_empty() {
-        if in_flight < IN_FLIGHT_MAX && !waiting.is_empty() {
-            let mut batches: BTreeMap<usize, Builder> = BTreeMap::new();
-            let (now, wall) = (plan.now(), clock::wall_ms());
-            for (number, at) in next(&mut waiting, records_max).flat_map(pacer::Due::records) {
-                let turn = usize::try_from(number)? % plan.topic.partitions.len();
-                let value = stamp(&payload.next(), at);
-                batches.entry(turn).or_default().append(wall, None, Some(&value), []);
-                note(&mut late, plan, number, now.saturating_sub(at));
-            }
-            for (turn, builder) in batches {
-                let index = plan.topic.partitions[turn].index;
-                connection
-                    .send(request(&plan.topic.name, index, builder.finish(), -1))
-                    .await?;
-                in_flight += 1;
-            }
-        }
+    let (mut in_flight, mut is_open) = (0, true);
+    while is_open || 0 < in_flight {
         tokio::select! {
-            more = due.recv(), if is_open && in_flight < IN_FLIGHT_MAX => match more {
-                Some(more) => waiting.push_back(more),
-                None => is_open = false,
-            },
+            due = pacer.due(records_max), if is_open && in_flight < IN_FLIGHT_MAX => {
+                let Some(due) = due? else {
+                    is_open = false;
+                    continue;
+                };
+                let mut batches: BTreeMap<usize, Builder> = BTreeMap::new();
+                let (now, wall) = (plan.now(), clock::wall_ms());
+                for (number, at) in due.records() {
+                    let turn = usize::try_from(number)? % plan.topic.partitions.len();
+                    let value = stamp(&payload.next(), at);
+                    batches.entry(turn).or_default().append(wall, None, Some(&value), []);
+                    note(&mut late, plan, number, now.saturating_sub(at));
+                }
+                for (turn, builder) in batches {
+                    let index = plan.topic.partitions[turn].index;
+                    connection
+                        .send(request(&plan.topic.name, index, builder.finish(), -1))
+                        .await?;
+                    in_flight += 1;
+                }
+            }
             answer = connection.receive::<ProduceRequest>(), if 0 < in_flight => {
                 in_flight -= 1;
                 for answer in answer?.responses.iter().flat_map(|topic| &topic.partition_responses) {
                     check(answer.error_code, &format!("partition {}", answer.index))?;
                 }
             }
-        }
-        while let Ok(more) = due.try_recv() {
-            waiting.push_back(more);
         }
     }
     Ok(late)
@@ -81,8 +77,8 @@ pub(super) async fn sdk(seat: &Seat, plan: &Plan) -> Result<Latencies, Problem> 
     let mut late = latencies();
     let partitions: Vec<i32> = plan.topic.partitions.iter().map(|partition| partition.index).collect();
     seat.start().await;
-    let mut due = pacer::start(plan)?;
-    while let Some(due) = due.recv().await {
+    let mut pacer = Pacer::start(plan)?;
+    while let Some(due) = pacer.due(u64::MAX).await? {
         for (number, at) in due.records() {
             let partition = partitions[usize::try_from(number)? % partitions.len()];
             let record = Record::to(plan.topic.name.clone())
@@ -94,19 +90,6 @@ pub(super) async fn sdk(seat: &Seat, plan: &Plan) -> Result<Latencies, Problem> 
     }
     producer.close().await?;
     Ok(late)
-}
-
-/// As many of those that are due as a batch may have.
-fn next(waiting: &mut VecDeque<pacer::Due>, mut records_max: u64) -> impl Iterator<Item = pacer::Due> {
-    std::iter::from_fn(move || {
-        if records_max == 0 {
-            return None;
-        }
-        let (now, later) = waiting.pop_front()?.split(records_max);
-        records_max -= now.count;
-        later.into_iter().for_each(|later| waiting.push_front(later));
-        Some(now)
-    })
 }
 
 fn note(late: &mut Latencies, plan: &Plan, number: u64, by: u64) {
