@@ -16,6 +16,9 @@ use crate::{
 /// First byte of every entry.
 const FORMAT: u8 = 1;
 
+/// Room that an entry is begun with: for its own fields and a small record batch.
+const ENTRY_BYTES_USUAL: usize = 256;
+
 /// A command with its place in the log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
@@ -34,7 +37,7 @@ pub struct Entry {
 impl Entry {
     /// Binary form as a rope that shares the record batches.
     pub fn encode(&self) -> Vec<Bytes> {
-        let mut writer = Writer::default();
+        let mut writer = Writer::with_capacity(ENTRY_BYTES_USUAL);
         writer.put(&[FORMAT]);
         self.index.store(&mut writer);
         self.term.store(&mut writer);

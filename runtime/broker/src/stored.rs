@@ -47,6 +47,14 @@ pub struct Writer {
 }
 
 impl Writer {
+    /// With room for so many bytes that are copied.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self {
+            chunks: Vec::new(),
+            tail: Vec::with_capacity(bytes),
+        }
+    }
+
     /// Copies raw bytes.
     pub fn put(&mut self, raw: &[u8]) {
         self.tail.extend_from_slice(raw);

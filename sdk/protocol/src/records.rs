@@ -1,6 +1,6 @@
 //! Record batches on their way through: bytes that nobody here looks into.
 
-use alloc::vec::Vec;
+use alloc::{vec, vec::Vec};
 use bytes::{Bytes, BytesMut};
 
 /// Whole record batches, one after the other, in pieces that may be cut anywhere. Cloning shares the bytes.
@@ -60,7 +60,9 @@ impl PartialEq for Records {
 
 impl From<Bytes> for Records {
     fn from(bytes: Bytes) -> Self {
-        Self::from_iter([bytes])
+        Self {
+            chunks: if bytes.is_empty() { Vec::new() } else { vec![bytes] },
+        }
     }
 }
 

@@ -19,6 +19,7 @@ use crate::{
     batch::{self, Accepted, Refused},
     config_keys::{MESSAGE_TIMESTAMP_AFTER_MAX_MS, MESSAGE_TIMESTAMP_BEFORE_MAX_MS},
     context::{Context, Requester, Waiter},
+    effect::LogId,
     entry::{Command, Produce},
     state::Appended,
     topic::Topic,
@@ -26,9 +27,12 @@ use crate::{
 
 pub(crate) fn handle(ctx: &mut Context<'_>, from: Requester, request: ProduceRequest) {
     let refused = refuse_whole(&request);
-    let mut response = ProduceResponse::default();
-    let mut slots = Vec::new();
-    let mut parts = Vec::new();
+    let partitions = request.topic_data.iter().map(|topic| topic.partition_data.len()).sum();
+    let mut response = ProduceResponse {
+        responses: Vec::with_capacity(request.topic_data.len()),
+        ..ProduceResponse::default()
+    };
+    let (mut slots, mut parts) = (Vec::with_capacity(partitions), Vec::with_capacity(partitions));
     let mut seen = BTreeSet::new();
     for topic in request.topic_data {
         let known = ctx.state.topics.get(&topic.name);
@@ -41,10 +45,7 @@ pub(crate) fn handle(ctx: &mut Context<'_>, from: Requester, request: ProduceReq
             };
             let checked = match refused {
                 Some(refused) => Err(refused),
-                None if !seen.insert((topic.name.clone(), data.index)) => {
-                    Err((ErrorCode::INVALID_REQUEST, "the partition is named twice"))
-                }
-                None => check(ctx, known, data),
+                None => check(ctx, known, data, &mut seen),
             };
             match checked {
                 Ok(part) => {
@@ -110,11 +111,19 @@ fn refuse_whole(request: &ProduceRequest) -> Option<Refused> {
     None
 }
 
-fn check(ctx: &Context<'_>, topic: Option<&Topic>, data: PartitionProduceData) -> Result<Produce, Refused> {
+fn check(
+    ctx: &Context<'_>,
+    topic: Option<&Topic>,
+    data: PartitionProduceData,
+    seen: &mut BTreeSet<LogId>,
+) -> Result<Produce, Refused> {
     let topic = topic.ok_or((ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, "there is no such topic"))?;
     let log = topic
         .log(data.index)
         .ok_or((ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, "there is no such partition"))?;
+    if !seen.insert(log) {
+        return Err((ErrorCode::INVALID_REQUEST, "the partition is named twice"));
+    }
     if topic.is_internal() {
         return Err((
             ErrorCode::INVALID_TOPIC_EXCEPTION,

@@ -117,6 +117,8 @@ impl Writer {
             drop(queue);
             return done(Err(CommitError::Stopped));
         }
+        // It waits for the first only; to wake it costs a system call even when it is awake.
+        let is_first = queue.waiting.is_empty();
         queue.waiting_bytes += bytes;
         queue.waiting.push_back(Submission {
             index,
@@ -125,7 +127,9 @@ impl Writer {
             done,
         });
         drop(queue);
-        self.shared.ready.notify_one();
+        if is_first {
+            self.shared.ready.notify_one();
+        }
     }
 
     /// Bytes submitted and not yet being written.
