@@ -16,6 +16,7 @@ use crate::{
     Error,
     disk::{Disk, File, Open},
     error::Named as _,
+    limits,
     stage::Stage,
 };
 
@@ -35,7 +36,7 @@ pub(crate) struct Database {
 /// What a database is for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kind {
-    /// redb's cache.
+    /// redb's cache while it is written.
     pub(crate) cache_bytes: usize,
     /// Whether it is hardly read once it is written: see [`File::write_once_at`].
     pub(crate) is_log: bool,
@@ -69,7 +70,7 @@ impl Database {
         let file = disk
             .open(&new, Open::New)
             .map_err(|error| Error::io("create", &new, error))?;
-        let database = builder(kind)
+        let database = builder(kind.cache_bytes)
             .create_with_backend(Backend::new(file, kind))
             .named(&new)?;
         let mut transaction = database.begin_write().named(&new)?;
@@ -256,16 +257,17 @@ impl Database {
         if backend.len().map_err(|error| Error::io("measure", &self.path, error))? == 0 {
             return Err(Error::corrupt(&self.path, 0, "it is empty"));
         }
-        builder(self.kind).create_with_backend(backend).named(&self.path)
+        builder(self.kind.cache_bytes)
+            .create_with_backend(backend)
+            .named(&self.path)
     }
 
     fn open_reading(&self) -> Result<ReadOnlyDatabase, Error> {
-        match builder(self.kind).open_read_only_with_backend(self.backend()?) {
+        let builder = builder(limits::SEALED_CACHE_BYTES);
+        match builder.open_read_only_with_backend(self.backend()?) {
             Err(DatabaseError::RepairAborted) => {
                 self.open_writing()?.close().named(&self.path)?;
-                builder(self.kind)
-                    .open_read_only_with_backend(self.backend()?)
-                    .named(&self.path)
+                builder.open_read_only_with_backend(self.backend()?).named(&self.path)
             }
             opened => opened.named(&self.path),
         }
@@ -281,9 +283,9 @@ impl Database {
 /// Name of a database that is being made.
 pub(crate) const NEW: &str = "new";
 
-fn builder(kind: Kind) -> Builder {
+fn builder(cache_bytes: usize) -> Builder {
     let mut builder = Builder::new();
-    builder.set_cache_size(kind.cache_bytes);
+    builder.set_cache_size(cache_bytes);
     builder
 }
 

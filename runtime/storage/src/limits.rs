@@ -49,8 +49,8 @@ pub const SEGMENT_CACHE_BYTES: usize = 32 << 20;
 /// redb's cache for the state: likewise.
 pub const STATE_CACHE_BYTES: usize = 32 << 20;
 
-/// redb's cache for a sealed segment.
-pub const SEALED_CACHE_BYTES: usize = 8 << 20;
+/// redb's cache for a sealed segment: its tree, and the last chunks for readers that are close together.
+pub const SEALED_CACHE_BYTES: usize = 4 << 20;
 
 /// Pages of a segment put together before they are written: a transaction, its tree and some room.
 pub const STAGED_BYTES_MAX: usize = 16 << 20;

@@ -35,10 +35,6 @@ const WRITTEN: Kind = Kind {
     cache_bytes: limits::SEGMENT_CACHE_BYTES,
     is_log: true,
 };
-const SEALED: Kind = Kind {
-    cache_bytes: limits::SEALED_CACHE_BYTES,
-    ..WRITTEN
-};
 
 /// What one settle round puts into a segment.
 #[derive(Debug, Default)]
@@ -87,7 +83,7 @@ impl Segment {
     pub(super) fn open(disk: &Arc<dyn Disk>, dir: &str, number: u64, sealed: bool) -> Result<Self, Error> {
         let path = format!("{dir}/{}", name(number));
         let database = if sealed {
-            Database::open_sealed(disk, path, SEALED)?
+            Database::open_sealed(disk, path, WRITTEN)?
         } else {
             Database::open(disk, path, WRITTEN)?
         };
