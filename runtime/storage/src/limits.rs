@@ -56,14 +56,14 @@ pub const SEALED_CACHE_BYTES: usize = 4 << 20;
 pub const STAGED_BYTES_MAX: usize = 16 << 20;
 
 /// A file goes past the page cache once this much went through it at more than so much processor time. Memory that is there takes 0.4 ns a byte to
-/// write and 0.1 to 0.2 to read; what a virtual machine is given page by page 0.5 to 3, and what has to be fetched 0.5 to 1.
+/// write and 0.1 to 0.2 to read; what a virtual machine is given page by page 0.5 to 3, and what has to be fetched 0.35 to 1.
 pub const CACHE_SAMPLE_BYTES: u64 = 16 << 20;
 
 /// See [`CACHE_SAMPLE_BYTES`].
 pub const CACHE_WRITE_NANOS_PER_KIB: u64 = 600;
 
 /// See [`CACHE_SAMPLE_BYTES`].
-pub const CACHE_READ_NANOS_PER_KIB: u64 = 400;
+pub const CACHE_READ_NANOS_PER_KIB: u64 = 300;
 
 /// Reads from this size on are worth a call to the disk of their own.
 pub const LARGE_READ_BYTES: usize = 256 << 10;
@@ -74,8 +74,8 @@ pub const SEALED_OPEN_MAX: usize = 16;
 /// What is read before anybody asks for it, if every reader asks for as much as it did before.
 pub const AHEAD_BYTES_MAX: usize = 32 << 20;
 
-/// Readers of which it is known where they go on.
-pub const AHEAD_READERS_MAX: usize = 256;
+/// Reads that are expected: of each reader the next, of those that go on the one after it, too.
+pub const AHEAD_READS_MAX: usize = 256;
 
 /// Below this much free space the disk counts as full: the rest is kept for retention and deletes to do their work.
 pub const RESERVE_BYTES: u64 = 64 << 20;

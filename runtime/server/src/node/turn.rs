@@ -412,22 +412,31 @@ impl Turn {
 
     /// What memory has is answered at once; the disk is left to the readers.
     fn read(&mut self, id: ReadId, reads: Vec<LogRead>) {
-        let in_memory: Option<Vec<_>> = reads.iter().map(|read| self.storage.read_from_memory(*read)).collect();
-        if let Some(answer) = in_memory {
-            return self.broker.handle_read(clock::wall_ms(), id, answer);
-        }
-        self.open.reads += 1;
-        let (storage, events) = (self.storage.clone(), self.events.clone());
-        self.readers.run(move || {
+        let storage = self.storage.clone();
+        let at_hand = |read| (read, storage.read_at_hand(read));
+        let reads: Vec<_> = reads.into_iter().map(at_hand).collect();
+        let is_at_hand = reads.iter().all(|(_, known)| known.is_some());
+        let finish = move || {
             let mut ahead = Vec::new();
-            let read = |read| {
-                let (records, next) = storage.read_on(read)?;
+            let answer = reads.into_iter().map(|(read, known)| {
+                let (records, next) = known.unwrap_or_else(|| storage.read_on(read))?;
                 ahead.extend(next);
                 Ok(records)
-            };
-            let answer = reads.into_iter().map(read).collect();
-            let _ = events.send(Event::Read(id, answer, ahead));
-        });
+            });
+            (answer.collect(), ahead)
+        };
+        if is_at_hand {
+            let (answer, ahead) = finish();
+            self.read_ahead(ahead);
+            self.broker.handle_read(clock::wall_ms(), id, answer);
+        } else {
+            self.open.reads += 1;
+            let events = self.events.clone();
+            self.readers.run(move || {
+                let (answer, ahead) = finish();
+                let _ = events.send(Event::Read(id, answer, ahead));
+            });
+        }
     }
 
     /// What will probably be asked for next, while what was asked for is on its way.

@@ -52,11 +52,17 @@ impl Storage {
         Ok((records, ahead))
     }
 
-    /// Reads what is expected to be asked for, unless it has been meanwhile.
-    pub fn read_ahead(&self, read: LogRead) {
-        if let Some(expected) = self.shared.ahead.find(&read) {
+    /// Reads what is expected to be asked for, and what after that, unless it has been meanwhile.
+    pub fn read_ahead(&self, mut read: LogRead) {
+        while let Some(expected) = self.shared.ahead.find(&read) {
             // Whoever asks is told of an error.
-            let _ = expected.answer(|read| self.gather(read));
+            let answer = expected.answer(|read| self.gather(read));
+            let next = answer.ok().and_then(|gathered| gathered.next);
+            let next = next.filter(|next| self.is_settled(read.log, *next));
+            match next.and_then(|from| self.shared.ahead.expect_after(&read, from)) {
+                Some(next) => read = next,
+                None => return,
+            }
         }
     }
 
@@ -111,19 +117,22 @@ impl Storage {
         Ok(gather.finish())
     }
 
-    /// As [`Storage::read`] where memory has the answer, so that it never waits for the disk; `None` where it has not.
+    /// As [`Storage::read_on`] where memory has the answer, so that it does not wait for the disk; `None` where it has not.
     #[must_use]
-    pub fn read_from_memory(&self, read: LogRead) -> Option<Result<Records, ReadError>> {
+    pub fn read_at_hand(&self, read: LogRead) -> Option<Result<(Records, Option<LogRead>), ReadError>> {
         let mut gather = Gather::new(read);
         let inner = self.shared.read();
         let Some(log) = inner.logs.get(&read.log) else {
-            return Some(Ok(gather.finish().records));
+            return Some(Ok((gather.finish().records, None)));
         };
         if gather.next() < log.start {
             return Some(Err(ReadError::Gone));
         }
         match log.place(gather.next()) {
-            Place::Segment(_) => return None,
+            Place::Segment(_) => {
+                drop(inner);
+                return self.shared.ahead.has(&read).then(|| self.read_on(read));
+            }
             Place::Tail(at) => {
                 for batch in log.tail.range(at..) {
                     gather.batch(batch);
@@ -134,7 +143,7 @@ impl Storage {
             }
             Place::End => {}
         }
-        Some(Ok(gather.finish().records))
+        Some(Ok((gather.finish().records, None)))
     }
 
     /// The first batch whose largest timestamp is at or above `timestamp`: the record looked for is in it, if any is.
