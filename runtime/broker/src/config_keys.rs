@@ -4,6 +4,7 @@
 //! that Kafka gives it there. What has no meaning here (flushing, indexes, replication) is kept and shown, and does nothing:
 //! `compression.type` is one of these, batches stay as their producers made them.
 use alloc::{collections::BTreeMap, string::String};
+use core::fmt;
 
 /// What values a key takes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -47,6 +48,21 @@ impl Kind {
             Kind::OneOf(choices) => choices.contains(&value),
             Kind::SomeOf(choices) => value.split(',').all(|item| choices.contains(&item.trim())),
             Kind::Text => true,
+        }
+    }
+}
+
+/// For a person: what it takes.
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Kind::Boolean => f.write_str("true or false"),
+            Kind::Int(min) => write!(f, "a whole number from {min} to {}", i32::MAX),
+            Kind::Long(min) => write!(f, "a whole number from {min} on"),
+            Kind::Ratio => f.write_str("a number from 0 to 1"),
+            Kind::OneOf(choices) => write!(f, "one of {}", choices.join(", ")),
+            Kind::SomeOf(choices) => write!(f, "some of {}, separated by commas", choices.join(", ")),
+            Kind::Text => f.write_str("anything"),
         }
     }
 }

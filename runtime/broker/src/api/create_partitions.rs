@@ -9,7 +9,7 @@ use tidemill_protocol::{
 
 use super::{
     Pending,
-    create_topics::{Refused, repeated},
+    create_topics::{Refused, repeated, wrong_partitions},
 };
 use crate::{
     context::{Context, Requester, Waiter},
@@ -76,7 +76,7 @@ fn check(ctx: &Context<'_>, asked: &CreatePartitionsTopic) -> Result<NewPartitio
     }
     ctx.state
         .check_partitions(present, count)
-        .map_err(|code| (code, format!("{count} partitions are too many")))?;
+        .map_err(|code| (code, wrong_partitions(count)))?;
     let Some(assignments) = &asked.assignments else {
         return Ok(NewPartitions { topic: topic.id, count });
     };

@@ -14,9 +14,10 @@ use tidemill_protocol::{
 
 use super::{Pending, describe_configs};
 use crate::{
-    config_keys::{Settings, TOPIC_KEYS, topic_key},
+    config_keys::{Key, Settings, TOPIC_KEYS, topic_key},
     context::{Context, Requester, Waiter},
     entry::{Command, NewTopic},
+    limits::{PARTITIONS_MAX, TOPIC_PARTITIONS_MAX},
     topic::is_valid_name,
 };
 
@@ -95,19 +96,17 @@ fn check(ctx: &mut Context<'_>, topic: &CreatableTopic) -> Result<NewTopic, Refu
         ));
     }
     let partitions = partitions(ctx, topic)?;
-    ctx.state.check_partitions(0, partitions).map_err(|code| {
-        (
-            code,
-            format!("{partitions} partitions are not a number that this broker takes"),
-        )
-    })?;
+    ctx.state
+        .check_partitions(0, partitions)
+        .map_err(|code| (code, wrong_partitions(partitions)))?;
     let mut configs = BTreeMap::new();
     for config in &topic.configs {
         let value = config
             .value
             .as_deref()
             .ok_or((ErrorCode::INVALID_CONFIG, format!("'{}' has no value", config.name)))?;
-        check_config(&config.name, value)?;
+        let key = topic_key(&config.name).ok_or_else(|| unknown_config(&config.name))?;
+        check_config(key, &config.name, value)?;
         configs.insert(config.name.clone(), value.into());
     }
     Ok(NewTopic {
@@ -118,20 +117,25 @@ fn check(ctx: &mut Context<'_>, topic: &CreatableTopic) -> Result<NewTopic, Refu
     })
 }
 
-/// Whether a topic may have this configuration.
-pub(crate) fn check_config(name: &str, value: &str) -> Result<(), Refused> {
-    let key = topic_key(name).ok_or_else(|| {
-        (
-            ErrorCode::INVALID_CONFIG,
-            format!("unknown topic configuration '{name}'"),
-        )
-    })?;
+pub(super) fn wrong_partitions(wanted: u32) -> String {
+    format!("{wanted} partitions: a topic has 1 to {TOPIC_PARTITIONS_MAX}, all together {PARTITIONS_MAX}")
+}
+
+pub(super) fn unknown_config(name: &str) -> Refused {
+    (
+        ErrorCode::INVALID_CONFIG,
+        format!("unknown configuration '{name}': keys have the names that Kafka gives them"),
+    )
+}
+
+/// Whether a key may have this value.
+pub(super) fn check_config(key: &Key, name: &str, value: &str) -> Result<(), Refused> {
     if key.kind.accepts(value) {
         return Ok(());
     }
     Err((
         ErrorCode::INVALID_CONFIG,
-        format!("'{value}' is not a value for '{name}'"),
+        format!("'{value}' is not a value for '{name}', which takes {}", key.kind),
     ))
 }
 
