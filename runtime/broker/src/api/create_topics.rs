@@ -124,7 +124,7 @@ pub(super) fn wrong_partitions(wanted: u32) -> String {
 pub(super) fn unknown_config(name: &str) -> Refused {
     (
         ErrorCode::INVALID_CONFIG,
-        format!("unknown configuration '{name}': keys have the names that Kafka gives them"),
+        format!("'{name}' is no configuration that can be set: keys have the names that Kafka gives them"),
     )
 }
 
