@@ -55,8 +55,10 @@ impl Letter {
             timestamp: entry.map_or(self.now, |entry| entry.timestamp),
             partition: None,
         };
-        outputs.check(index).record(&message)?;
-        outputs.push(index, message);
+        let mut check = outputs.check(index);
+        check.record(&message)?;
+        let letter = check.end();
+        outputs.take(letter).push(message);
         Ok(())
     }
 }

@@ -4,7 +4,7 @@
 //! What cannot be decoded is not delivered and not passed over in silence: see [`Delivery::unreadable`].
 use bytes::Bytes;
 use tidemill_broker::module::run::{Coordinates, GiveUp, Input, Limits};
-use tidemill_protocol::batch::{BatchError, Encoded, RecordHeader, batches};
+use tidemill_protocol::batch::{BatchError, Encoded, Record, RecordHeader, batches};
 
 use crate::{
     entry::{Entry, Span},
@@ -292,15 +292,19 @@ impl Delivery {
             if record.offset < input.from {
                 continue;
             }
-            let entry = Entry::new(&record, payload.bytes(), (chunk, source), &mut self.headers);
-            if let Some(give_up) = input.given_up(entry.offset).filter(|_| entry.offset < input.until) {
-                taken.given_up.push(GivenUp {
-                    entry: Some(entry),
+            let give_up = input.given_up(record.offset);
+            let give_up = give_up.filter(|_| record.offset < input.until);
+            if give_up.is_none() && !taken.makes_room(&record, input, limits) {
+                break;
+            }
+            let mut entry = || Entry::new(&record, payload.bytes(), (chunk, source), &mut self.headers);
+            match give_up {
+                None => taken.entries.push(entry()),
+                Some(give_up) => taken.given_up.push(GivenUp {
+                    entry: Some(entry()),
                     source,
                     give_up: give_up.clone(),
-                });
-            } else if !taken.push(entry, input, limits) {
-                break;
+                }),
             }
         }
         Ok(())
@@ -350,17 +354,17 @@ struct Taken {
 }
 
 impl Taken {
-    /// False when a limit leaves no room for the record.
-    fn push(&mut self, entry: Entry, input: &Input, limits: &Limits) -> bool {
-        let bytes = self.bytes + entry.size as usize;
+    /// Counts one more record. False when a limit leaves no room for it.
+    #[inline]
+    fn makes_room(&mut self, record: &Record<'_>, input: &Input, limits: &Limits) -> bool {
+        let bytes = self.bytes + Entry::size(record);
         let fits = self.entries.len() < limits.records_max as usize && bytes <= limits.bytes_max;
-        if input.until <= entry.offset || !fits && !self.entries.is_empty() {
+        if input.until <= record.offset || !fits && !self.entries.is_empty() {
             self.full = true;
-            self.end = entry.offset;
+            self.end = record.offset;
             return false;
         }
         self.bytes = bytes;
-        self.entries.push(entry);
         true
     }
 }

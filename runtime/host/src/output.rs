@@ -1,14 +1,14 @@
 //! What a call produces: records encoded into record batches as they come, one batch for each partition, in memory until the commit.
 //!
 //! Guarantees: the same calls give the same bytes; a batch fits its topic; the call's quota holds. A request is checked as a whole before
-//! any of it is written ([`Outputs::check`]), so a refused `send` leaves nothing behind.
+//! any of it is written ([`Outputs::check`], then [`Outputs::take`]), so a refused `send` leaves nothing behind.
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use tidemill_broker::module::run::OutputTopic;
 use tidemill_protocol::{
     batch::{Builder, HEADER_BYTES, RecordHeader},
-    partitioner::partition_of_key,
+    partitioner::{Partitions, partition_of_key},
 };
 
 /// What a record takes at most beside its bytes: lengths, counts and deltas.
@@ -48,6 +48,7 @@ pub(crate) struct Message<'a, H> {
 
 impl<'a, H: Iterator<Item = RecordHeader<'a>> + Clone> Message<'a, H> {
     /// Bytes that it counts for.
+    #[inline]
     fn size(&self) -> usize {
         let length = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
         let headers = self
@@ -95,10 +96,11 @@ pub(crate) struct Outputs {
     sticky: (u32, i64),
 }
 
+/// Where the records of one topic go.
 #[derive(Debug)]
-struct Topic {
+pub(crate) struct Topic {
     name: String,
-    partitions: u32,
+    partitions: Partitions,
     batch_bytes_max: usize,
     /// Room that the next batch is begun with.
     expected: usize,
@@ -135,7 +137,7 @@ impl Outputs {
         }
         self.topics.push(Topic {
             name: name.to_owned(),
-            partitions: granted.partitions,
+            partitions: Partitions::new(granted.partitions),
             batch_bytes_max: granted.batch_bytes_max,
             expected: 0,
             sticky: sticky(self.sticky.0, self.sticky.1, granted.partitions),
@@ -150,39 +152,23 @@ impl Outputs {
         Check {
             outputs: self,
             topic: &self.topics[topic.0],
-            bytes: 0,
+            passed: Passed {
+                topic,
+                bytes: 0,
+                records: 0,
+            },
         }
     }
 
-    /// Says how many bytes a request has, once it is checked: batches that it begins get their share at once.
-    pub(crate) fn expect(&mut self, topic: TopicIndex, bytes: usize) {
-        let topic = &mut self.topics[topic.0];
-        // Keys do not spread evenly.
-        let share = bytes / topic.partitions as usize / 4 * 5;
+    /// Counts a request's records, and gives where to write them.
+    pub(crate) fn take(&mut self, request: Passed) -> &mut Topic {
+        self.bytes += request.bytes;
+        self.records += request.records;
+        let topic = &mut self.topics[request.topic.0];
+        // Batches that are begun get their share of room at once. Keys do not spread evenly.
+        let share = request.bytes / topic.partitions.count() as usize / 4 * 5;
         topic.expected = share.min(topic.batch_bytes_max);
-    }
-
-    /// Adds a record that [`Outputs::check`] has seen, as it was written.
-    pub(crate) fn forward(&mut self, topic: TopicIndex, record: &Forwarded<'_>) {
-        let size = Forwarded::size(record.encoded.len());
-        self.bytes += size;
-        self.records += 1;
-        let topic = &mut self.topics[topic.0];
-        let partition = topic.partition_of(record.key);
         topic
-            .builder(partition, size)
-            .append_encoded(record.timestamp, record.encoded);
-    }
-
-    /// Adds a record that [`Outputs::check`] has seen.
-    pub(crate) fn push<'a, H>(&mut self, topic: TopicIndex, message: Message<'a, H>)
-    where
-        H: Iterator<Item = RecordHeader<'a>> + Clone,
-    {
-        let size = message.size();
-        self.bytes += size;
-        self.records += 1;
-        self.topics[topic.0].push(message, size);
     }
 
     /// Records so far.
@@ -212,7 +198,15 @@ impl Outputs {
 pub(crate) struct Check<'a> {
     outputs: &'a Outputs,
     topic: &'a Topic,
+    passed: Passed,
+}
+
+/// Records of one request that fit.
+#[derive(Debug)]
+pub(crate) struct Passed {
+    topic: TopicIndex,
     bytes: usize,
+    records: u64,
 }
 
 impl Check<'_> {
@@ -232,7 +226,7 @@ impl Check<'_> {
     }
 
     fn place(&self, partition: Option<u32>) -> Result<(), Refused> {
-        if partition.is_some_and(|partition| self.topic.partitions <= partition) {
+        if partition.is_some_and(|partition| self.topic.partitions.count() <= partition) {
             return Err(Refused::NoSuchPartition);
         }
         Ok(())
@@ -243,35 +237,48 @@ impl Check<'_> {
         if self.topic.batch_bytes_max < HEADER_BYTES + size {
             return Err(Refused::TooLarge);
         }
-        self.bytes = self.bytes.saturating_add(size);
-        if self.outputs.bytes_max < self.outputs.bytes.saturating_add(self.bytes) {
+        self.passed.records += 1;
+        self.passed.bytes = self.passed.bytes.saturating_add(size);
+        if self.outputs.bytes_max < self.outputs.bytes.saturating_add(self.passed.bytes) {
             return Err(Refused::Quota);
         }
         Ok(())
     }
 
-    /// Bytes of the records so far.
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+    /// All records were checked.
+    pub(crate) fn end(self) -> Passed {
+        self.passed
     }
 }
 
 impl Topic {
-    fn push<'a, H>(&mut self, message: Message<'a, H>, size: usize)
+    /// Adds a record as it was written.
+    #[inline]
+    pub(crate) fn forward(&mut self, record: &Forwarded<'_>) {
+        let partition = self.partition_of(record.key);
+        self.builder(partition, Forwarded::size(record.encoded.len()))
+            .append_encoded(record.timestamp, record.encoded);
+    }
+
+    /// Adds a record.
+    // Inlined, as whatever makes the message: one that goes through memory stalls the processor each time.
+    #[inline(always)]
+    pub(crate) fn push<'a, H>(&mut self, message: Message<'a, H>)
     where
         H: Iterator<Item = RecordHeader<'a>> + Clone,
     {
         let partition = message.partition.unwrap_or_else(|| self.partition_of(message.key));
-        let builder = self.builder(partition, size);
-        builder.append(message.timestamp, message.key, message.value, message.headers);
+        self.builder(partition, message.size())
+            .append(message.timestamp, message.key, message.value, message.headers);
     }
 
+    #[inline]
     fn partition_of(&self, key: Option<&[u8]>) -> u32 {
-        let by_key = |key| partition_of_key(key, self.partitions);
-        key.and_then(by_key).unwrap_or(self.sticky)
+        key.map_or(self.sticky, |key| self.partitions.of_key(key))
     }
 
     /// The partition's batch that has room for so many bytes more.
+    #[inline]
     fn builder(&mut self, partition: u32, size: usize) -> &mut Builder {
         let last = self.last[partition as usize] as usize;
         if last == 0 || self.batch_bytes_max < self.builders[last - 1].1.size() + size {

@@ -14,6 +14,7 @@ pub mod api;
 #[cfg(test)]
 mod arbitrary;
 pub mod batch;
+pub mod checksum;
 pub mod codec;
 #[cfg(feature = "compression")]
 pub mod compression;

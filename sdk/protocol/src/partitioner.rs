@@ -6,6 +6,44 @@ pub fn partition_of_key(key: &[u8], partitions: u32) -> Option<u32> {
     (murmur2(key) & 0x7fff_ffff).checked_rem(partitions)
 }
 
+/// The partitions of a topic, for whoever asks about many keys: a multiplication takes a fifth of the time of a division.
+#[derive(Clone, Copy, Debug)]
+pub struct Partitions {
+    count: u32,
+    /// 2^64 divided by `count`, rounded up: D. Lemire, O. Kaser, N. Kurz, "Faster remainder by direct computation", 2019.
+    reciprocal: u64,
+}
+
+impl Partitions {
+    /// So many, at least one.
+    pub fn new(count: u32) -> Self {
+        let count = count.max(1);
+        Self {
+            count,
+            // Of one partition it is 2^64, which is 0 here, and so is every remainder.
+            reciprocal: (u64::MAX / u64::from(count)).wrapping_add(1),
+        }
+    }
+
+    /// How many there are.
+    pub fn count(self) -> u32 {
+        self.count
+    }
+
+    /// The partition of a key: what [`partition_of_key`] says.
+    #[inline]
+    pub fn of_key(self, key: &[u8]) -> u32 {
+        self.remainder(murmur2(key) & 0x7fff_ffff)
+    }
+
+    #[inline]
+    fn remainder(self, hash: u32) -> u32 {
+        let fraction = self.reciprocal.wrapping_mul(u64::from(hash));
+        let whole = (u128::from(fraction) * u128::from(self.count)) >> 64;
+        u32::try_from(whole).expect("a remainder is smaller than its divisor")
+    }
+}
+
 /// The partition of `__consumer_offsets` (or of the transaction log) that a group (or a transactional id) belongs to: Java's
 /// `abs(name.hashCode()) % partitions`, where the absolute value of the smallest number is 0. `None` if there are no partitions.
 pub fn partition_of_name(name: &str, partitions: u32) -> Option<u32> {
@@ -48,6 +86,16 @@ pub fn java_hash(text: &str) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_remainder_is_what_is_left_of_a_division() {
+        let hashes = (0..32).flat_map(|bit| [1_u32 << bit, (1 << bit) - 1, u32::MAX >> bit, 0x9e37_79b9 >> bit]);
+        for hash in hashes {
+            for count in (1..300).chain([1_000, 9_999, 10_000, 65_537, 1 << 31, u32::MAX]) {
+                assert_eq!(Partitions::new(count).remainder(hash), hash % count, "{hash} % {count}");
+            }
+        }
+    }
 
     /// The vectors of `UtilsTest.testMurmur2` in Kafka's repository.
     #[test]

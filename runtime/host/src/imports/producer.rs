@@ -117,15 +117,15 @@ fn forward_to(outputs: &mut Outputs, delivery: &Delivery, topic: &str, indexes: 
         let entry = entry.ok_or(Unsent::Malformed("forward: no such record in the batch"))?;
         check.size(Forwarded::size(entry.encoded.bytes()))?;
     }
-    let bytes = check.bytes();
-    outputs.expect(topic, bytes);
+    let request = check.end();
+    let topic = outputs.take(request);
     for (entry, chunk) in indexes.iter().filter_map(|index| delivery.get(*index as usize)) {
         let forwarded = Forwarded {
             timestamp: entry.timestamp,
             key: entry.key.of(chunk),
             encoded: entry.encoded.of(chunk).unwrap_or_default(),
         };
-        outputs.forward(topic, &forwarded);
+        topic.forward(&forwarded);
     }
     Ok(())
 }
@@ -160,8 +160,10 @@ fn send_records(outputs: &mut Outputs, topic: &str, records: &[OutputRecord], ti
     for record in records {
         check.record(&message(record, timestamp))?;
     }
+    let request = check.end();
+    let topic = outputs.take(request);
     for record in records {
-        outputs.push(topic, message(record, timestamp));
+        topic.push(message(record, timestamp));
     }
     Ok(())
 }
@@ -235,15 +237,14 @@ fn send_columns(outputs: &mut Outputs, topic: &str, columns: &Columns<'_>, times
     let topic = outputs.topic(topic)?;
     let mut check = outputs.check(topic);
     columns.check(&mut check)?;
-    let bytes = check.bytes();
-    outputs.expect(topic, bytes);
+    let request = check.end();
+    let topic = outputs.take(request);
     let mut rest = Rest {
         data: columns.data,
         header_lengths: columns.header_lengths,
     };
     for i in 0..columns.key_lengths.len() {
-        let message = rest.record(columns, i, timestamp);
-        outputs.push(topic, message.ok_or(MISFIT)?);
+        topic.push(rest.record(columns, i, timestamp).ok_or(MISFIT)?);
     }
     Ok(())
 }
@@ -322,6 +323,7 @@ struct Rest<'a> {
 }
 
 impl<'a> Rest<'a> {
+    #[inline(always)]
     fn record(&mut self, columns: &Columns<'a>, i: usize, timestamp: i64) -> Option<Message<'a, ColumnHeaders<'a>>> {
         let key = take(&mut self.data, i32::from_le(columns.key_lengths[i]))?;
         let value = take(&mut self.data, i32::from_le(columns.value_lengths[i]))?;
@@ -347,6 +349,7 @@ impl<'a> Rest<'a> {
 }
 
 /// Takes so many bytes off the front; -1 is null, anything below an error.
+#[inline(always)]
 fn take<'a>(data: &mut &'a [u8], length: i32) -> Option<Option<&'a [u8]>> {
     match length {
         -1 => Some(None),

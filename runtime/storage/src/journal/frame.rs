@@ -6,6 +6,7 @@
 //! ```
 //! Both checksums of a group start from the file's salt. A group begins at a multiple of 64, which is what makes it findable behind a damaged one.
 use bytes::Bytes;
+use tidemill_protocol::checksum;
 
 use super::rope_bytes;
 use crate::{Error, disk::BLOCK_BYTES, limits};
@@ -38,7 +39,7 @@ impl FileHeader {
         out.extend_from_slice(&self.salt.to_le_bytes());
         out.extend_from_slice(&self.first.to_le_bytes());
         out.resize(start + FILE_HEADER_BYTES - 4, 0);
-        let crc = crc32c::crc32c(&out[start..]);
+        let crc = checksum::crc32c(&out[start..]);
         out.extend_from_slice(&crc.to_le_bytes());
     }
 
@@ -51,14 +52,14 @@ impl FileHeader {
         }
         // The version decides what the rest means, so it is looked at first.
         let version = u32_at(header, 8);
-        if FORMAT < version && crc32c::crc32c(&header[..60]) == u32_at(header, 60) {
+        if FORMAT < version && checksum::crc32c(&header[..60]) == u32_at(header, 60) {
             return Err(Error::Newer {
                 file: file.to_owned(),
                 found: version,
                 known: FORMAT,
             });
         }
-        if crc32c::crc32c(&header[..60]) != u32_at(header, 60) || version != FORMAT {
+        if checksum::crc32c(&header[..60]) != u32_at(header, 60) || version != FORMAT {
             return Err(Error::corrupt(file, 0, "the checksum of its header is wrong"));
         }
         Ok(Self {
@@ -71,8 +72,8 @@ impl FileHeader {
 
     /// Both checksums of a group start here.
     fn seed(&self) -> u32 {
-        let crc = crc32c::crc32c(&self.salt.to_le_bytes());
-        crc32c::crc32c_append(crc, &self.generation.to_le_bytes())
+        let crc = checksum::crc32c(&self.salt.to_le_bytes());
+        checksum::crc32c_append(crc, &self.generation.to_le_bytes())
     }
 }
 
@@ -90,7 +91,7 @@ impl GroupHeader {
     pub(super) fn at(file: &FileHeader, data: &[u8], position: usize) -> Option<Self> {
         let header = data.get(position..position.checked_add(GROUP_HEADER_BYTES)?)?;
         let ours = u32_at(header, 0) == GROUP_MAGIC && u64_at(header, 24) == file.generation;
-        if !ours || crc32c::crc32c_append(file.seed(), &header[..36]) != u32_at(header, 36) {
+        if !ours || checksum::crc32c_append(file.seed(), &header[..36]) != u32_at(header, 36) {
             return None;
         }
         Some(Self {
@@ -116,7 +117,7 @@ impl Group {
         let start = position + GROUP_HEADER_BYTES;
         let end = start.checked_add(usize::try_from(header.payload_bytes).ok()?)?;
         let payload = data.get(start..end)?;
-        if crc32c::crc32c_append(file.seed(), payload) != header.payload_crc {
+        if checksum::crc32c_append(file.seed(), payload) != header.payload_crc {
             return None;
         }
         let lengths_bytes = usize::try_from(header.entries).ok()?.checked_mul(4)?;
@@ -153,11 +154,11 @@ pub(super) fn encode_group(out: &mut Vec<u8>, file: &FileHeader, first: u64, ent
         out.extend_from_slice(&len.to_le_bytes());
     }
     let payload = start + GROUP_HEADER_BYTES;
-    let mut payload_crc = crc32c::crc32c_append(file.seed(), &out[payload..]);
+    let mut payload_crc = checksum::crc32c_append(file.seed(), &out[payload..]);
     // Each piece is checked while the processor's cache has it.
     for piece in entries.iter().flatten().flat_map(|part| part.chunks(CACHED_BYTES)) {
         out.extend_from_slice(piece);
-        payload_crc = crc32c::crc32c_append(payload_crc, piece);
+        payload_crc = checksum::crc32c_append(payload_crc, piece);
     }
     let payload_bytes = (out.len() - payload) as u64;
     let count = u32::try_from(entries.len()).expect("bounded by GROUP_ENTRIES_MAX");
@@ -168,7 +169,7 @@ pub(super) fn encode_group(out: &mut Vec<u8>, file: &FileHeader, first: u64, ent
     header[16..24].copy_from_slice(&first.to_le_bytes());
     header[24..32].copy_from_slice(&file.generation.to_le_bytes());
     header[32..36].copy_from_slice(&payload_crc.to_le_bytes());
-    let crc = crc32c::crc32c_append(file.seed(), &header[..36]);
+    let crc = checksum::crc32c_append(file.seed(), &header[..36]);
     header[36..].copy_from_slice(&crc.to_le_bytes());
     out.resize(start + (out.len() - start).next_multiple_of(GROUP_ALIGN), 0);
 }

@@ -200,6 +200,8 @@ impl Consumer {
         let shared = &self.handle.shared;
         shared.state().idle();
         shared.working.send_replace(false);
+        // Who has records at hand waits for nothing: in a runtime of one thread the connection would stand still until all are read.
+        tokio::task::yield_now().await;
         loop {
             let taken = {
                 let mut state = shared.state();

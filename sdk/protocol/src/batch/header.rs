@@ -1,6 +1,7 @@
 //! The 61 bytes that say what a batch is, and the rules that they keep.
 
 use super::BatchError;
+use crate::checksum;
 
 /// Size of a header.
 pub const HEADER_BYTES: usize = 61;
@@ -231,7 +232,7 @@ impl Header {
     }
 
     pub(super) fn check_crc_of(&self, pieces: &[&[u8]]) -> Result<(), BatchError> {
-        let found = pieces.iter().fold(0, |crc, piece| crc32c::crc32c_append(crc, piece));
+        let found = pieces.iter().fold(0, |crc, piece| checksum::crc32c_append(crc, piece));
         if found == self.crc {
             Ok(())
         } else {
@@ -261,7 +262,7 @@ impl Header {
 
 /// Sets the CRC of a batch that is otherwise complete, and returns it.
 pub(super) fn seal(batch: &mut [u8]) -> u32 {
-    let crc = crc32c::crc32c(&batch[CRC_FROM..]);
+    let crc = checksum::crc32c(&batch[CRC_FROM..]);
     batch[CRC_AT..CRC_FROM].copy_from_slice(&crc.to_be_bytes());
     crc
 }

@@ -97,6 +97,8 @@ impl Lane {
             let before = consumed.records;
             for records in fetched {
                 look(&records, &mut consumed)?;
+                // A QUIC connection lives in this thread.
+                tokio::task::yield_now().await;
             }
             self.seat.advance(consumed.records - before);
             if self.places.is_empty() {
