@@ -39,6 +39,9 @@ pub const UNSETTLED_BYTES_MAX: u64 = 128 << 20;
 /// Settled batches kept in memory for readers near the end of a log.
 pub const CACHED_BYTES_MAX: u64 = 32 << 20;
 
+/// Names of settled batches in memory, those that trims have left behind included. More than there are batches of the smallest size.
+pub const CACHED_NAMES_MAX: usize = 1 << 20;
+
 /// What one transaction puts into a segment or the state. redb keeps a transaction's pages in half its cache; what does not fit is written, read back for
 /// its checksum, and written again.
 pub const TRANSACTION_BYTES: usize = 12 << 20;

@@ -52,7 +52,8 @@ impl Settler {
     /// # Errors
     /// [`Error::NoSpace`]: nothing is lost, the next round tries again. After any other the process must stop.
     pub fn step(&mut self) -> Result<Settled, Error> {
-        let segments_unlinked = self.shared.segments.unlink_dead(&self.shared.read().live_segments())?;
+        let live = self.shared.read().live_segments();
+        let segments_unlinked = self.shared.segments.unlink_dead(&live)?;
         let result = self.round();
         match &result {
             Err(error) if error.is_retriable() => self.shared.set_full(true),

@@ -23,6 +23,7 @@ use crate::{
     Changes, Error, LogId, Table,
     ahead::Ahead,
     disk::{Disk, Lock},
+    limits,
     log::{Extent, Freed, Log},
     overlay::Overlay,
     segments::Segments,
@@ -328,7 +329,7 @@ impl Inner {
 
     /// Forgets what the databases hold, oldest first, down to a bound.
     pub(crate) fn evict(&mut self, cached_bytes_max: u64) {
-        while cached_bytes_max < self.cached_bytes {
+        while cached_bytes_max < self.cached_bytes || limits::CACHED_NAMES_MAX < self.cached.len() {
             let Some(log) = self.cached.pop_front() else { break };
             self.cached_bytes -= self.logs.get_mut(&log).and_then(Log::evict).unwrap_or(0);
         }
