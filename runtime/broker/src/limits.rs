@@ -12,6 +12,12 @@ pub const OFFSETS_PARTITIONS: u32 = 50;
 /// Bytes of a committed offset's metadata, as Kafka's `offset.metadata.max.bytes`.
 pub const OFFSET_METADATA_BYTES_MAX: usize = 4096;
 
+/// Bytes of names and metadata in the records of one commit of offsets.
+pub const OFFSET_COMMIT_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Bytes of the batches in one entry: what is left of an entry that storage takes without what describes them.
+pub const PRODUCE_BYTES_MAX: usize = 31 * 1024 * 1024;
+
 /// Bytes of a group's name.
 pub const GROUP_ID_BYTES_MAX: usize = 1024;
 

@@ -15,6 +15,11 @@ use crate::{
 /// Where committed offsets are kept as records.
 pub const CONSUMER_OFFSETS: &str = "__consumer_offsets";
 
+/// Whether only the broker itself makes a topic of this name and writes to it.
+pub fn is_internal(name: &str) -> bool {
+    name == CONSUMER_OFFSETS
+}
+
 /// Identity of [`CONSUMER_OFFSETS`]: it is made inside `apply`, where nothing is random, and lives as long as the shard.
 pub const CONSUMER_OFFSETS_ID: Uuid = Uuid(*b"consumer-offsets");
 
@@ -42,7 +47,7 @@ stored! {
 impl Topic {
     /// Whether clients must not write to it or delete it.
     pub fn is_internal(&self) -> bool {
-        self.name == CONSUMER_OFFSETS
+        is_internal(&self.name)
     }
 
     /// The log of a partition as clients number them.

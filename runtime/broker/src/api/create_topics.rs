@@ -18,7 +18,7 @@ use crate::{
     context::{Context, Requester, Waiter},
     entry::{Command, NewTopic},
     limits::{PARTITIONS_MAX, TOPIC_PARTITIONS_MAX},
-    topic::is_valid_name,
+    topic::{is_internal, is_valid_name},
 };
 
 /// Why a topic, or a change of one, is refused: code and sentence.
@@ -93,6 +93,15 @@ fn check(ctx: &mut Context<'_>, topic: &CreatableTopic) -> Result<NewTopic, Refu
         return Err((
             ErrorCode::TOPIC_ALREADY_EXISTS,
             format!("topic '{}' already exists", topic.name),
+        ));
+    }
+    if is_internal(&topic.name) {
+        return Err((
+            ErrorCode::INVALID_TOPIC_EXCEPTION,
+            format!(
+                "'{}' is the broker's own: the first commit of an offset makes it",
+                topic.name
+            ),
         ));
     }
     let partitions = partitions(ctx, topic)?;

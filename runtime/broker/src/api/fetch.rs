@@ -19,6 +19,7 @@
 use alloc::{
     collections::{BTreeMap, BTreeSet},
     string::String,
+    sync::Arc,
     vec::Vec,
 };
 use tidemill_protocol::{
@@ -73,7 +74,8 @@ struct Fetch {
 /// One partition that is asked for.
 #[derive(Debug)]
 struct Wanted {
-    topic: String,
+    /// One for all partitions of a topic: nobody has looked how long it is.
+    topic: Arc<str>,
     topic_id: Uuid,
     partition: FetchPartition,
     /// Where it is, unless it is nowhere.
@@ -294,11 +296,11 @@ impl Fetch {
             }
             match responses
                 .last_mut()
-                .filter(|last| last.topic == wanted.topic && last.topic_id == wanted.topic_id)
+                .filter(|last| *last.topic == *wanted.topic && last.topic_id == wanted.topic_id)
             {
                 Some(last) => last.partitions.push(data),
                 None => responses.push(FetchableTopicResponse {
-                    topic: wanted.topic.clone(),
+                    topic: String::from(&*wanted.topic),
                     topic_id: wanted.topic_id,
                     partitions: [data].into(),
                 }),
@@ -355,9 +357,10 @@ fn wanted(state: &State, is_by_id: bool, request: FetchRequest) -> Vec<Wanted> {
         } else {
             state.topics.get(&topic.topic)
         };
+        let name: Arc<str> = topic.topic.into();
         for partition in topic.partitions {
             all.push(Wanted {
-                topic: topic.topic.clone(),
+                topic: Arc::clone(&name),
                 topic_id: topic.topic_id,
                 log: find(known, is_by_id, partition.partition),
                 partition,

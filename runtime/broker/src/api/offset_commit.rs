@@ -1,5 +1,5 @@
 //! OffsetCommit. Whether the member may commit is decided in `apply`; only partitions that exist and metadata that fits are proposed.
-use alloc::vec::Vec;
+use alloc::{collections::BTreeSet, vec::Vec};
 use tidemill_protocol::{
     api::offset_commit::{
         OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitResponse, OffsetCommitResponsePartition,
@@ -12,14 +12,18 @@ use super::Pending;
 use crate::{
     context::{Context, Requester, Waiter},
     entry::{Command, CommitOffsets, CommittedOffset},
-    limits::{GROUP_ID_BYTES_MAX, OFFSET_METADATA_BYTES_MAX},
+    limits::{GROUP_ID_BYTES_MAX, OFFSET_COMMIT_BYTES_MAX, OFFSET_METADATA_BYTES_MAX},
     topic::Topic,
 };
+
+/// Bytes of a record and a row beside names and metadata.
+const RECORD_OVERHEAD: usize = 64;
 
 pub(crate) fn handle(ctx: &mut Context<'_>, from: Requester, request: OffsetCommitRequest) {
     let is_valid = !request.group_id.is_empty() && request.group_id.len() <= GROUP_ID_BYTES_MAX;
     let mut response = OffsetCommitResponse::default();
     let mut offsets = Vec::new();
+    let (mut seen, mut bytes) = (BTreeSet::new(), 0);
     for topic in request.topics {
         let known = ctx.state.topics.get(&topic.name);
         let mut results = Vec::with_capacity(topic.partitions.len());
@@ -31,7 +35,9 @@ pub(crate) fn handle(ctx: &mut Context<'_>, from: Requester, request: OffsetComm
                 Err(ErrorCode::INVALID_GROUP_ID)
             };
             let error_code = match checked {
+                Ok(offset) if !seen.insert((offset.topic, offset.partition)) => ErrorCode::INVALID_REQUEST,
                 Ok(offset) => {
+                    bytes += RECORD_OVERHEAD + request.group_id.len() + topic.name.len() + offset.metadata.len();
                     offsets.push(offset);
                     ErrorCode::NONE
                 }
@@ -46,6 +52,13 @@ pub(crate) fn handle(ctx: &mut Context<'_>, from: Requester, request: OffsetComm
             name: topic.name,
             partitions: results,
         });
+    }
+    // Every record of it names the group and the topic, and all of them are one batch.
+    if OFFSET_COMMIT_BYTES_MAX < bytes {
+        return ctx.respond(
+            from,
+            finish(response, Err(ErrorCode::INVALID_COMMIT_OFFSET_SIZE)).into(),
+        );
     }
     if offsets.is_empty() {
         return ctx.respond(from, response.into());

@@ -2,6 +2,8 @@
 //!
 //! `acks` 1 and -1 are the same promise on one node: the answer comes when the batch is durable and applied. With `acks` 0 there is no answer
 //! at all, neither good nor bad: the server must not wait for one.
+//!
+//! The batches of a request are one entry. What does not fit into it is answered with an error after which clients send just that again.
 use alloc::{
     collections::BTreeSet,
     string::{String, ToString},
@@ -21,6 +23,7 @@ use crate::{
     context::{Context, Requester, Waiter},
     effect::LogId,
     entry::{Command, Produce},
+    limits::PRODUCE_BYTES_MAX,
     state::Appended,
     topic::Topic,
 };
@@ -33,7 +36,7 @@ pub(crate) fn handle(ctx: &mut Context<'_>, from: Requester, request: ProduceReq
         ..ProduceResponse::default()
     };
     let (mut slots, mut parts) = (Vec::with_capacity(partitions), Vec::with_capacity(partitions));
-    let mut seen = BTreeSet::new();
+    let (mut seen, mut bytes) = (BTreeSet::new(), 0);
     for topic in request.topic_data {
         let known = ctx.state.topics.get(&topic.name);
         let mut results = Vec::with_capacity(topic.partition_data.len());
@@ -48,7 +51,20 @@ pub(crate) fn handle(ctx: &mut Context<'_>, from: Requester, request: ProduceReq
                 None => check(ctx, known, data, &mut seen),
             };
             match checked {
+                Ok(part) if PRODUCE_BYTES_MAX < part.batch.len() => {
+                    let why = "the batch is larger than an entry of the log";
+                    (result.error_code, result.error_message) = (ErrorCode::MESSAGE_TOO_LARGE, Some(why.into()));
+                }
+                Ok(part) if PRODUCE_BYTES_MAX < bytes + part.batch.len() && request.acks != 0 => {
+                    let why = "the batches before it fill an entry of the log: send it again";
+                    (result.error_code, result.error_message) = (ErrorCode::NOT_ENOUGH_REPLICAS, Some(why.into()));
+                }
                 Ok(part) => {
+                    if PRODUCE_BYTES_MAX < bytes + part.batch.len() {
+                        ctx.propose(Command::Produce(core::mem::take(&mut parts)), Waiter::Nobody);
+                        bytes = 0;
+                    }
+                    bytes += part.batch.len();
                     slots.push((response.responses.len(), results.len()));
                     parts.push(part);
                 }

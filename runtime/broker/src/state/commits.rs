@@ -88,8 +88,7 @@ impl State {
             partitions: OFFSETS_PARTITIONS,
             configs,
         };
-        self.create_topic(changes, &new)
-            .expect("the topic is not there, and partitions are kept for it");
+        self.add_topic(changes, &new);
     }
 }
 

@@ -6,8 +6,8 @@ use super::State;
 use crate::{
     effect::{Changes, LogId, Table},
     entry::{ConfigChange, NewPartitions, NewTopic, Stamp, Trim},
-    limits::{PARTITIONS_MAX, TOPIC_PARTITIONS_MAX},
-    topic::{Log, Topic},
+    limits::{OFFSETS_PARTITIONS, PARTITIONS_MAX, TOPIC_PARTITIONS_MAX},
+    topic::{CONSUMER_OFFSETS, Log, Topic, is_internal},
 };
 
 impl State {
@@ -16,7 +16,16 @@ impl State {
         if self.topics.get(&new.name).is_some() {
             return Err(ErrorCode::TOPIC_ALREADY_EXISTS);
         }
+        if is_internal(&new.name) {
+            return Err(ErrorCode::INVALID_TOPIC_EXCEPTION);
+        }
         self.check_partitions(0, new.partitions)?;
+        self.add_topic(changes, new);
+        Ok(())
+    }
+
+    /// Adds a topic that may be there.
+    pub(super) fn add_topic(&mut self, changes: &mut Changes, new: &NewTopic) {
         let mut topic = Topic {
             name: new.name.clone(),
             id: new.id,
@@ -26,14 +35,17 @@ impl State {
         self.add_partitions(changes, &mut topic, new.partitions);
         topic.save(changes);
         self.topics.insert(topic);
-        Ok(())
     }
 
     /// Whether a topic of `present` partitions may have `wanted`.
     pub(crate) fn check_partitions(&self, present: u32, wanted: u32) -> Result<(), ErrorCode> {
-        let more = wanted.saturating_sub(present);
-        let fits =
-            present < wanted && wanted <= TOPIC_PARTITIONS_MAX && self.logs.len() + more as usize <= PARTITIONS_MAX;
+        // The first commit of an offset needs these, and cannot be refused any more.
+        let kept = match self.topics.get(CONSUMER_OFFSETS) {
+            Some(_) => 0,
+            None => OFFSETS_PARTITIONS,
+        };
+        let all = self.logs.len() + kept as usize + wanted.saturating_sub(present) as usize;
+        let fits = present < wanted && wanted <= TOPIC_PARTITIONS_MAX && all <= PARTITIONS_MAX;
         if fits {
             Ok(())
         } else {

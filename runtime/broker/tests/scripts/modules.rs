@@ -8,7 +8,7 @@
 //!   are of the state of all modules
 //! `process [COUNT] [first=N] [as=trap|timeout|retry]`: the guest of `guest.rs` runs what was asked for, COUNT times (default: until
 //!   nothing is asked for), or fails in this way whatever it is given
-//! `lose`: the host never answers the oldest run
+//! `lose`: the host never answers the oldest run; `runs`: those that are with it, and whether they are the first of their owner
 //! `status NAME`, `list`, `logs NAME [tail=N] [follow=1]`, `pause NAME [reason=TEXT]`, `resume NAME`, `delete-module NAME`
 //! `state NAME TASK`: what the guest has counted; `dead-letters TOPIC/PARTITION`: records with their headers
 use std::{error::Error, fmt::Write as _};
@@ -39,6 +39,7 @@ pub fn run(world: &mut World, command: &Command) -> Option<Output> {
         "loaded" => loaded,
         "process" => process,
         "lose" => lose,
+        "runs" => runs,
         "status" | "list" | "logs" | "pause" | "resume" | "delete-module" | "rollback" | "promote" | "history"
         | "rewind" | "redrive" => call,
         "components" => components,
@@ -318,6 +319,17 @@ fn process_next(world: &mut World, first: Option<usize>, fails: Option<&str>) ->
 fn lose(world: &mut World, command: &Command) -> Done {
     command.consume_args().reject_next()?;
     world.runs.pop_front().ok_or("nothing runs")?;
+    Ok(())
+}
+
+fn runs(world: &mut World, command: &Command) -> Done {
+    command.consume_args().reject_next()?;
+    let told = world.runs.iter().map(|run| {
+        let (task, fresh) = (&run.task, if run.is_fresh { " fresh" } else { "" });
+        format!("{}/{} attempt {}{fresh}", task.module, task.number, run.attempt)
+    });
+    let told: Vec<String> = told.collect();
+    told.iter().for_each(|line| world.print(line));
     Ok(())
 }
 

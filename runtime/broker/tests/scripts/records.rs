@@ -1,6 +1,6 @@
 //! Commands of records and offsets, and how their responses print.
 //!
-//! `produce TOPIC/PARTITION VALUE... [key=K|null=1] [pid=N epoch=N seq=N] [acks=N] [time=MS] [damage=crc|count|magic|control|txn]`: one batch.
+//! `produce TOPIC/PARTITION VALUE... [key=K|null=1] [pid=N epoch=N seq=N] [acks=N] [time=MS] [damage=crc|count|magic|control|txn] [times=N]`: one batch.
 //!   Several partitions are separated by `and`: `produce a/0 x and a/1 y`.
 //! `fetch TOPIC/PARTITION@OFFSET... [wait=MS] [min=N] [max=N] [pmax=N] [version=N] [isolation=N] [epoch=N] [session=N] [id=old]`
 //! `list-offsets TOPIC/PARTITION@TIMESTAMP...`, `leader-epoch TOPIC/PARTITION@EPOCH...`, `delete-records TOPIC/PARTITION@OFFSET...`
@@ -77,6 +77,7 @@ fn produce(world: &mut World, command: &Command) -> Done {
     let sequence: i32 = args.take_key("seq").map_or(Ok(-1), str::parse)?;
     let acks = args.take_key("acks").map_or(Ok(-1), str::parse)?;
     let transactional_id = args.take_key("txn").map(str::to_owned);
+    let times = args.take_key("times").map_or(Ok(1), str::parse)?;
     let mut words = Vec::new();
     while let Some(word) = args.next_pos() {
         words.push(word);
@@ -94,7 +95,7 @@ fn produce(world: &mut World, command: &Command) -> Done {
         });
         for value in values {
             let key = (!is_keyless).then_some(key.as_bytes());
-            builder.append(time, key, Some(value.as_bytes()), []);
+            builder.append(time, key, Some(value.repeat(times).as_bytes()), []);
         }
         let mut batch = builder.finish().to_vec();
         match damage.as_str() {

@@ -3,7 +3,7 @@
 //! Entries go through their binary form and back, and after every entry the state loaded from all rows is compared with the live one.
 //!
 //! Commands: `tick MS` moves time and fires what is due; `hold` keeps proposals from becoming durable, `release [COUNT]` lets them go in
-//! order; `refuse` gives the oldest held proposal back as refused (disk full); `close` closes the prefix's connection; `restart` builds a new
+//! order; `refuse [too-large]` gives the oldest held proposal back as refused (disk full); `close` closes the prefix's connection; `restart` builds a new
 //! broker from the rows, `replay` from the entries; `note` output is printed as `note: ...`.
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -324,7 +324,11 @@ pub fn run(world: &mut World, command: &Command) -> Option<Output> {
             }
             "refuse" => {
                 let (id, _) = world.held.pop_front().ok_or("nothing is held")?;
-                world.broker.handle_refused(world.now, id, Refusal::DiskFull);
+                let refusal = match args.next_pos() {
+                    Some("too-large") => Refusal::TooLarge,
+                    _ => Refusal::DiskFull,
+                };
+                world.broker.handle_refused(world.now, id, refusal);
             }
             "close" => world.broker.handle_connection_closed(world.now, world.connection),
             "restart" => world.restart(world.store.state()),

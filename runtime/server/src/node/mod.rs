@@ -4,6 +4,7 @@ mod event;
 mod find_time;
 mod modules;
 mod readers;
+mod reading;
 mod recover;
 pub mod sequencer;
 mod state_page;
@@ -39,7 +40,7 @@ use self::{
     turn::{End, Open, Turn},
 };
 use crate::{
-    clock,
+    clock::{self, Clock},
     config::{Config, split_host_port},
     data_dir::{self, DataDir},
     error::StartError,
@@ -277,6 +278,7 @@ fn turn(
     let node = u32::try_from(config.node_id).unwrap_or(0);
     let state_reader = Arc::new(ModuleState::new(storage.clone(), events.clone()));
     let turn = Turn {
+        clock: Clock::start(),
         sequencer: Local::new(writer, events.clone(), node, last, state.time),
         broker: Broker::new(core, state),
         storage,

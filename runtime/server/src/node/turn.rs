@@ -36,15 +36,17 @@ use super::{
     find_time::find_time,
     modules::Modules,
     readers::Readers,
+    reading::Reading,
     sequencer::{Local, Sequencer},
     state_page,
     state_reader::ModuleState,
     status::Status,
 };
-use crate::{clock, limits, net::Permit};
+use crate::{clock::Clock, limits, net::Permit};
 
 /// Everything that the loop owns.
 pub(super) struct Turn {
+    pub(super) clock: Clock,
     pub(super) broker: Broker,
     pub(super) sequencer: Local,
     pub(super) storage: Storage,
@@ -83,7 +85,7 @@ pub(super) enum End {
 impl Turn {
     /// Runs until it is told to stop or something fails.
     pub(super) async fn run(mut self, mut events: mpsc::UnboundedReceiver<Event>) -> End {
-        self.broker.handle_start(clock::wall_ms());
+        self.broker.handle_start(self.clock.now());
         self.perform(None);
         loop {
             let event = match timeout(self.patience(), events.recv()).await {
@@ -106,7 +108,7 @@ impl Turn {
         let deadline = self
             .broker
             .poll_timeout()
-            .map(|at| at.saturating_sub(clock::wall_ms()).max(0));
+            .map(|at| at.saturating_sub(self.clock.now()).max(0));
         let longest = if self.open.held.is_empty() {
             limits::LOOP_WAIT_MAX
         } else {
@@ -116,7 +118,7 @@ impl Turn {
     }
 
     fn take(&mut self, event: Option<Event>) -> Result<(), End> {
-        let now = clock::wall_ms();
+        let now = self.clock.now();
         let mut permit = None;
         match event {
             None => {}
@@ -372,14 +374,17 @@ impl Turn {
     }
 
     fn propose(&mut self, id: ProposalId, command: Command) {
-        if self.storage.is_full() && !makes_room(&command) {
+        let is_full = self.storage.is_full();
+        if is_full && !makes_room(&command) {
             return self.refuse(id, Refusal::DiskFull);
         }
         self.open.proposals += 1;
-        if !self.open.held.is_empty() || self.is_behind() {
-            self.open.held.push_back((id, command));
-        } else {
+        // Settling waits for the space that this frees: it must not wait for settling.
+        let goes_first = is_full && frees_space(&command);
+        if goes_first || self.open.held.is_empty() && !self.is_behind() {
             self.hand_over(id, command);
+        } else {
+            self.open.held.push_back((id, command));
         }
     }
 
@@ -388,53 +393,60 @@ impl Turn {
         limits::JOURNAL_WAITING_BYTES_MAX <= self.sequencer.waiting_bytes() || self.storage.is_behind()
     }
 
-    /// Proposes what had to wait, as far as it need not wait any longer.
+    /// Proposes what had to wait, as far as it need not wait any longer. What came before the disk was full is refused as what comes now.
     fn release(&mut self) {
-        while !self.open.held.is_empty() && !self.is_behind() {
+        while let Some((_, command)) = self.open.held.front() {
+            let is_full = self.storage.is_full();
+            let is_refused = is_full && !makes_room(command);
+            if !is_refused && self.is_behind() && !(is_full && frees_space(command)) {
+                return;
+            }
             let Some((id, command)) = self.open.held.pop_front() else {
                 return;
             };
-            self.hand_over(id, command);
+            if is_refused {
+                self.open.proposals -= 1;
+                self.refuse(id, Refusal::DiskFull);
+            } else {
+                self.hand_over(id, command);
+            }
         }
     }
 
     fn hand_over(&mut self, id: ProposalId, command: Command) {
-        if self.sequencer.propose(clock::wall_ms(), id, command).is_err() {
+        if self.sequencer.propose(self.clock.now(), id, command).is_err() {
             self.open.proposals -= 1;
-            self.refuse(id, Refusal::Overloaded);
+            self.refuse(id, Refusal::TooLarge);
         }
     }
 
     fn refuse(&mut self, id: ProposalId, refusal: Refusal) {
         self.open.unanswered.remove(&id);
-        self.broker.handle_refused(clock::wall_ms(), id, refusal);
+        self.broker.handle_refused(self.clock.now(), id, refusal);
     }
 
     /// What memory has is answered at once; the disk is left to the readers.
     fn read(&mut self, id: ReadId, reads: Vec<LogRead>) {
         let storage = self.storage.clone();
-        let at_hand = |read| (read, storage.read_at_hand(read));
-        let reads: Vec<_> = reads.into_iter().map(at_hand).collect();
-        let is_at_hand = reads.iter().all(|(_, known)| known.is_some());
-        let finish = move || {
-            let mut ahead = Vec::new();
-            let answer = reads.into_iter().map(|(read, known)| {
-                let (records, next) = known.unwrap_or_else(|| storage.read_on(read))?;
-                ahead.extend(next);
-                Ok(records)
-            });
-            (answer.collect(), ahead)
-        };
-        if is_at_hand {
-            let (answer, ahead) = finish();
-            self.read_ahead(ahead);
-            self.broker.handle_read(clock::wall_ms(), id, answer);
+        let mut reading = Reading::of(&reads);
+        let mut reads = reads.into_iter();
+        let at_hand = |reading: &Reading, read: &LogRead| reading.left_out().or_else(|| storage.read_at_hand(*read));
+        while let Some(found) = reads.as_slice().first().and_then(|read| at_hand(&reading, read)) {
+            reading.add(found);
+            reads.next();
+        }
+        if reads.len() == 0 {
+            self.read_ahead(reading.ahead);
+            self.broker.handle_read(self.clock.now(), id, reading.answer);
         } else {
             self.open.reads += 1;
             let events = self.events.clone();
             self.readers.run(move || {
-                let (answer, ahead) = finish();
-                let _ = events.send(Event::Read(id, answer, ahead));
+                for read in reads {
+                    let found = reading.left_out().unwrap_or_else(|| storage.read_on(read));
+                    reading.add(found);
+                }
+                let _ = events.send(Event::Read(id, reading.answer, reading.ahead));
             });
         }
     }
@@ -478,13 +490,14 @@ impl Turn {
 /// What may still be written when the disk is nearly full: deletes, the groups by which others go on reading, and the numbers of producers,
 /// who then hear of the disk instead of a coordinator that is away.
 fn makes_room(command: &Command) -> bool {
-    matches!(
-        command,
-        Command::DeleteTopics(_)
-            | Command::TrimLogs(_)
-            | Command::ExpireProducers(_)
-            | Command::DeleteOffsets(_)
-            | Command::Group(_)
-            | Command::InitProducerId(_)
-    )
+    frees_space(command)
+        || matches!(
+            command,
+            Command::ExpireProducers(_) | Command::DeleteOffsets(_) | Command::Group(_) | Command::InitProducerId(_)
+        )
+}
+
+/// What gives files back. It may pass what was proposed before: a record for a topic that is gone is refused where it is applied.
+fn frees_space(command: &Command) -> bool {
+    matches!(command, Command::DeleteTopics(_) | Command::TrimLogs(_))
 }

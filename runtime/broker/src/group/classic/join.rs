@@ -304,7 +304,7 @@ impl Turn<'_, '_> {
     /// Bounds of what a member says.
     fn check_joiner(&self, context: &RequestContext, request: JoinGroupRequest) -> Result<Joiner, Refused> {
         let (shortest, longest) = self.ctx.config.group_session_timeout_ms;
-        if self.name.is_empty() {
+        if self.name.is_empty() || crate::limits::GROUP_ID_BYTES_MAX < self.name.len() {
             return Err(ErrorCode::INVALID_GROUP_ID.into());
         }
         if !(shortest..=longest).contains(&request.session_timeout_ms) {

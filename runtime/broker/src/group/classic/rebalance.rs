@@ -26,7 +26,10 @@ impl Turn<'_, '_> {
         for (id, session_timeout_ms) in &sessions {
             self.await_heartbeat(id, *session_timeout_ms);
         }
-        if self.classic().header.phase == Phase::Completing {
+        if sessions.is_empty() && self.classic().header.phase != Phase::Empty {
+            // The last member was dropped, and the generation without it did not become durable any more.
+            self.prepare();
+        } else if self.classic().header.phase == Phase::Completing {
             self.seat.classic.unsynced = sessions.into_iter().map(|(id, _)| id).collect();
             self.await_syncs();
         }

@@ -85,7 +85,7 @@ impl Turn<'_, '_> {
                 self.seat.touch_member(&id);
             }
         }
-        self.watch_revocation(&id);
+        self.watch_revocation(&id, before.epoch);
         let member = &self.consumer().members[&id];
         // A member that owns something else than it should may not have heard.
         let is_unheard = owned.as_ref().is_some_and(|owned| *owned != member.assigned);
@@ -394,6 +394,9 @@ fn check(
     ];
     if name.is_empty() {
         return invalid("GroupId can't be empty.");
+    }
+    if crate::limits::GROUP_ID_BYTES_MAX < name.len() {
+        return invalid("GroupId is too long.");
     }
     if request.instance_id.as_deref() == Some("") || request.rack_id.as_deref() == Some("") {
         return invalid("InstanceId and RackId can't be empty.");

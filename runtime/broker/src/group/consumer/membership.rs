@@ -18,7 +18,8 @@ impl Turn<'_, '_> {
         for id in ids {
             // Modules rejoin when the daemon is up. Those that are gone leave their members behind, which then fall silent.
             self.await_session(&id);
-            self.watch_revocation(&id);
+            let epoch = self.consumer().members[&id].epoch;
+            self.watch_revocation(&id, epoch);
         }
         self.topics_changed();
     }
@@ -53,19 +54,21 @@ impl Turn<'_, '_> {
     }
 
     /// A member that holds up others has its rebalance timeout to give up what it must. A module's member gives up at the end of its
-    /// batch, which has a timeout of its own.
-    pub(super) fn watch_revocation(&mut self, id: &str) {
+    /// batch, which has a timeout of its own. What it must give up from another epoch on than `before` is more than that of then, so that its
+    /// time begins anew.
+    pub(super) fn watch_revocation(&mut self, id: &str, before: i32) {
         let alarm = Alarm::Revocation(id.into());
         let Some(member) = self.consumer().members.get(id) else {
             return;
         };
-        let (revoking, timeout_ms) = (
+        let (revoking, is_another, timeout_ms) = (
             member.phase == Phase::Revoking && !member.is_module,
+            member.epoch != before,
             i64::from(member.rebalance_timeout_ms),
         );
         if !revoking {
             self.timers.cancel(self.name, &alarm);
-        } else if !self.timers.is_set(self.name, &alarm) {
+        } else if is_another || !self.timers.is_set(self.name, &alarm) {
             self.timers.set(self.name, alarm, self.ctx.now + timeout_ms);
         }
     }
