@@ -22,8 +22,8 @@ impl Call {
 fn chunk(reader: &dyn StateReader, task: &TaskKey, after: &Bytes) -> (Vec<StateRow>, Migrated) {
     let (mut rows, mut bytes, mut last) = (Vec::new(), 0, after.clone());
     loop {
-        let page = reader.rows(task, &last, limits::COPY_ROWS_READ);
-        let is_end = page.len() < limits::COPY_ROWS_READ;
+        let page = reader.rows(task, &last, limits::ROWS_READ);
+        let is_end = page.len() < limits::ROWS_READ;
         for (row, value) in page {
             if limits::COPY_BYTES <= bytes {
                 return (rows, Migrated::More(last));

@@ -240,7 +240,7 @@ impl Delivery {
     }
 
     fn take(&mut self, batch: &Encoded, input: &Input, limits: &Limits, source: u16, taken: &mut Taken) {
-        let header = batch.header();
+        let (header, chunks) = (batch.header(), self.chunks.len());
         let read = if header.attributes.is_control {
             Ok(())
         } else {
@@ -260,6 +260,9 @@ impl Delivery {
                     give_up: give_up.clone(),
                 });
                 taken.end = header.next_offset();
+                // A few kilobytes may have been unpacked to many megabytes.
+                taken.bytes += self.chunks[chunks..].iter().map(Bytes::len).sum::<usize>();
+                taken.full = limits.bytes_max <= taken.bytes;
             }
             // What follows the last record is nobody's.
             _ if taken.full => {}
@@ -294,7 +297,7 @@ impl Delivery {
             }
             let give_up = input.given_up(record.offset);
             let give_up = give_up.filter(|_| record.offset < input.until);
-            if give_up.is_none() && !taken.makes_room(&record, input, limits) {
+            if !taken.makes_room(&record, input, limits) {
                 break;
             }
             let mut entry = || Entry::new(&record, payload.bytes(), (chunk, source), &mut self.headers);
@@ -354,12 +357,14 @@ struct Taken {
 }
 
 impl Taken {
-    /// Counts one more record. False when a limit leaves no room for it.
+    /// Counts one more record, to be delivered or given up: both are in memory, and in the entry that this becomes. False when a limit leaves no
+    /// room for it.
     #[inline]
     fn makes_room(&mut self, record: &Record<'_>, input: &Input, limits: &Limits) -> bool {
         let bytes = self.bytes + Entry::size(record);
-        let fits = self.entries.len() < limits.records_max as usize && bytes <= limits.bytes_max;
-        if input.until <= record.offset || !fits && !self.entries.is_empty() {
+        let count = self.entries.len() + self.given_up.len();
+        let fits = count < limits.records_max as usize && bytes <= limits.bytes_max;
+        if input.until <= record.offset || !fits && count != 0 {
             self.full = true;
             self.end = record.offset;
             return false;

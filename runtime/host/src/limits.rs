@@ -54,8 +54,8 @@ pub const EXPIRED_REMOVED: usize = 256;
 pub const EXPIRED_BYTES_MAX: usize = 1 << 20;
 /// Bytes of rows that one chunk of a copy has, beside its last row: a chunk is an entry.
 pub const COPY_BYTES: usize = 1 << 20;
-/// Rows that a copy reads at once: each may be as large as a value can be.
-pub const COPY_ROWS_READ: usize = 64;
+/// Rows that are read at once: each may be as large as a value can be, and other threads wait meanwhile.
+pub const ROWS_READ: usize = 64;
 /// Bytes of a migration's cursor.
 pub const CURSOR_BYTES_MAX: usize = 64 << 10;
 /// Bytes of a timer's payload.

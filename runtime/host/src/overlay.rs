@@ -78,6 +78,32 @@ pub(crate) struct Committed<'a> {
     pub(crate) bucket: &'a str,
 }
 
+impl<'a> Committed<'a> {
+    /// At most so many rows from `start` up to `end`, read a few at a time.
+    pub(crate) fn rows(self, start: &[u8], end: &'a [u8], most: usize) -> impl Iterator<Item = (Bytes, Bytes)> {
+        let (mut page, mut from, mut left) = (Vec::new().into_iter(), start.to_vec(), most);
+        std::iter::from_fn(move || {
+            if page.len() == 0 && left != 0 {
+                let entries_max = left.min(limits::ROWS_READ);
+                let rows = self.reader.scan(StateScan {
+                    task: self.task,
+                    bucket: self.bucket,
+                    start: &from,
+                    end,
+                    reverse: false,
+                    entries_max,
+                });
+                left = if rows.len() < entries_max { 0 } else { left - rows.len() };
+                if let Some((last, _)) = rows.last() {
+                    from = after(last);
+                }
+                page = rows.into_iter();
+            }
+            page.next()
+        })
+    }
+}
+
 /// What is known of a committed row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Before {
@@ -423,7 +449,7 @@ impl<'a> Merged<'a> {
                 committed,
                 range: range.clone(),
                 page: VecDeque::new(),
-                page_entries: expected.saturating_add(1).min(512),
+                page_entries: expected.saturating_add(1).min(limits::ROWS_READ),
                 done: false,
                 expired: 0,
                 stopped: None,

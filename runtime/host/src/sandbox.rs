@@ -159,12 +159,12 @@ impl Sandbox {
 
     fn call(&self, run: &Arc<Run>, cancel: &Arc<AtomicBool>) -> Call {
         let delivery = Delivery::cut(&run.inputs, &run.limits);
-        let first_offset = delivery.records().first().map_or(0, |entry| entry.offset);
+        let (place, kind) = place(run, &delivery);
         let started = clock::now();
         let outputs = Outputs::new(
             Arc::clone(&run.outputs),
             run.limits.output_bytes_max,
-            (run.task.number, first_offset),
+            (run.task.number, place),
         );
         let buckets = run
             .buckets
@@ -193,7 +193,7 @@ impl Sandbox {
             mark: None,
             limits_hit: Vec::new(),
             noticed: BTreeSet::new(),
-            random: wasi::task_seed(&run.task) ^ first_offset.cast_unsigned(),
+            random: wasi::task_seed(&run.task) ^ kind ^ place.cast_unsigned(),
             waited_ns: 0,
             host_calls: 0,
             started,
@@ -381,6 +381,15 @@ impl Instance {
         let memory_bytes = guest.memory.bytes() as u64;
         let call = guest.call.take().expect("a call was put there");
         (call, refusal, memory_bytes)
+    }
+}
+
+/// What tells a run from all others of its task, and is the same when it is done again: the first record's offset, and its topic as a number; the
+/// number of the firing where there are no records.
+pub(crate) fn place(run: &Run, delivery: &Delivery) -> (i64, u64) {
+    match delivery.coordinates(0) {
+        Some(first) => (first.offset, wasi::text_seed(0, &first.topic)),
+        None => (run.firings.cast_signed(), u64::MAX),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Timers of a task: set and cancelled in the overlay of their bucket, taken out of it when they fire.
 use bytes::Bytes;
 use tidemill_broker::module::{
-    run::{Due, StateReader, StateScan, TaskKey},
+    run::{Due, StateReader, TaskKey},
     timer_row::{self, Id},
 };
 use tidemill_protocol::manifest::Clock;
@@ -84,15 +84,7 @@ pub(crate) fn due(committed: Committed<'_>, watermark: Option<i64>, now: i64, mo
     for (clock, until) in [(Clock::EventTime, watermark), (Clock::WallClock, Some(now))] {
         let Some(until) = until else { continue };
         let (start, end) = timer_row::due(clock, until);
-        let rows = committed.reader.scan(StateScan {
-            task: committed.task,
-            bucket: committed.bucket,
-            start: &start,
-            end: &end,
-            reverse: false,
-            entries_max: most - due.len(),
-        });
-        for (row, payload) in rows {
+        for (row, payload) in committed.rows(&start, &end, most - due.len()) {
             let Some((id, at)) = timer_row::decode_due(&row) else {
                 continue;
             };
@@ -165,7 +157,7 @@ mod tests {
             None
         }
 
-        fn scan(&self, _: StateScan<'_>) -> Vec<(Bytes, Bytes)> {
+        fn scan(&self, _: tidemill_broker::module::run::StateScan<'_>) -> Vec<(Bytes, Bytes)> {
             Vec::new()
         }
 

@@ -310,7 +310,12 @@ fn random(offered: &mut LinkerInstance<'_, Guest>, interface: &str, name: &str) 
 /// A seed that is the same for a task on every node and in every run.
 pub(crate) fn task_seed(task: &tidemill_broker::module::run::TaskKey) -> u64 {
     let start = task.deployment ^ (u64::from(task.number) << 32);
-    task.module.bytes().fold(start, |seed, byte| {
+    text_seed(start, &task.module)
+}
+
+/// A seed that is the same for a text, beginning with another one.
+pub(crate) fn text_seed(start: u64, text: &str) -> u64 {
+    text.bytes().fold(start, |seed, byte| {
         let mut seed = seed ^ u64::from(byte);
         next_random(&mut seed)
     })

@@ -94,6 +94,7 @@ impl Deployed {
             due: processed.due,
             state_growth: processed.state_growth,
             fired,
+            served: fired || processed.usage.records != 0,
         };
         let commit = Commit {
             owner: self.owner(processed.task.number, task),
@@ -170,6 +171,14 @@ impl Deployed {
     }
 
     /// Nothing of the batch was kept: somebody else was first, or an output is gone.
+    pub(super) fn commit_too_large(&mut self, ctx: &mut Context<'_>, (number, token): (u32, u64)) {
+        if self.tasks.get(&number).is_some_and(|task| task.token == token) {
+            let why = "what a batch commits (outputs, dead letters, state) is larger than an entry of the log may be: \
+                       lower `batch.max-records` or `batch.max-bytes`";
+            self.pause(ctx, number, why.into());
+        }
+    }
+
     pub(super) fn commit_refused(
         &mut self,
         ctx: &mut Context<'_>,

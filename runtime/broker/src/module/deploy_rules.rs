@@ -1,13 +1,18 @@
 //! What a deployment must fit: the topics as they are, and the state that it takes over. Decided where the deploy is applied.
 use alloc::{format, string::String};
-use tidemill_protocol::manifest::Manifest;
+use tidemill_protocol::manifest::{Bucket, Manifest};
 
 use super::change::{Deploy, Refused};
-use crate::state::State;
+use crate::{state::State, topic::is_internal};
 
 /// Whether a module may be deployed as it says.
 pub(super) fn check(state: &State, deploy: &Deploy) -> Result<(), Refused> {
     let manifest = &deploy.manifest;
+    if let Some(topic) = manifest.writable_topics().find(|topic| is_internal(topic)) {
+        return Err(Refused::Unfit(format!(
+            "{topic:?} is the broker's own: a module may read it, but its outputs and dead letters need another topic"
+        )));
+    }
     let inputs = manifest.input.iter().map(|input| input.topic.as_str());
     let tables = manifest.tables.values().map(String::as_str);
     for topic in inputs.chain(manifest.writable_topics()).chain(tables) {
@@ -40,12 +45,13 @@ fn check_inputs(state: &State, deploy: &Deploy) -> Result<(), Refused> {
 
 /// Entries that expire are kept in another form than those that stay.
 fn check_buckets(before: &Manifest, after: &Manifest) -> Result<(), Refused> {
-    let expires = |manifest: &Manifest, name: &str| manifest.state.get(name).map(|bucket| bucket.ttl.is_some());
+    let clock = |bucket: &Bucket| bucket.ttl.map(|_| bucket.ttl_clock.unwrap_or_default());
+    let expires = |manifest: &Manifest, name: &str| manifest.state.get(name).map(clock);
     let changed = |name: &&String| expires(before, name).is_some_and(|was| expires(after, name) != Some(was));
     match after.state.keys().find(changed) {
         None => Ok(()),
         Some(name) => Err(Refused::Unfit(format!(
-            "state.{name}.ttl: a bucket that exists cannot be given a ttl or lose it (the ttl itself may change): use a new bucket"
+            "state.{name}.ttl: a bucket that exists cannot be given a ttl, lose it or count it by another clock (the ttl itself may change): use a new bucket"
         ))),
     }
 }

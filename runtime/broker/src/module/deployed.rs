@@ -445,6 +445,7 @@ impl Deployed {
             turn: 0,
             letter: None,
             is_fresh: true,
+            has_event_time: false,
             watermark: None,
             due: Due::default(),
             firings: 0,

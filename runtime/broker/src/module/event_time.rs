@@ -47,12 +47,21 @@ pub(super) struct Seen {
 impl Seen {
     /// Nothing yet.
     pub(super) fn new(input: &Input) -> Self {
-        Self {
-            latest: None,
-            heard: 0,
-            late_ms: input.max_out_of_order.unwrap_or_default().as_millis_i64(),
-            idle_ms: input.idle_after().as_millis_i64(),
-        }
+        let (latest, heard, late_ms, idle_ms) = (None, 0, 0, 0);
+        let mut seen = Self {
+            latest,
+            heard,
+            late_ms,
+            idle_ms,
+        };
+        seen.follow(input);
+        seen
+    }
+
+    /// Takes over what the manifest says, which may be another version's.
+    pub(super) fn follow(&mut self, input: &Input) {
+        self.late_ms = input.max_out_of_order.unwrap_or_default().as_millis_i64();
+        self.idle_ms = input.idle_after().as_millis_i64();
     }
 
     fn is_idle(&self, now: i64) -> bool {

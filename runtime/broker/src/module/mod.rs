@@ -196,6 +196,10 @@ impl Modules {
                     deployed.claimed(ctx, tickets, member, &tokens, None)
                 });
             }
+            // It would come to the same end again.
+            Waiter::Commit { module, task, token } if refusal == Refusal::TooLarge => {
+                self.with(&module, |deployed, _| deployed.commit_too_large(ctx, (task, token)));
+            }
             Waiter::Commit { module, task, token } => {
                 self.with(&module, |deployed, tickets| {
                     deployed.committed(ctx, tickets, (task, token), None)

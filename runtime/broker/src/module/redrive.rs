@@ -332,6 +332,7 @@ impl Deployed {
                 metrics: processed.metrics,
                 due: processed.due,
                 state_growth: processed.state_growth,
+                served: processed.usage.records != 0,
                 ..Committing::default()
             });
         }

@@ -34,6 +34,7 @@ pub fn run(manifest: &Manifest, digest: [u8; 32], number: u32, now: i64) -> Run 
         attempt: 1,
         now,
         is_fresh: true,
+        firings: 0,
         event_time: None,
         state_bytes: 0,
         kind: Kind::Rehearse,

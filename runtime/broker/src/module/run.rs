@@ -242,6 +242,8 @@ pub struct Run {
     pub now: i64,
     /// Whether nothing was committed since the owner took the task: what `on-assign` wrote before, if it was called, is nowhere.
     pub is_fresh: bool,
+    /// Times that the task's timers have fired: what an offset is to records.
+    pub firings: u64,
     /// Event time, if the manifest has it.
     pub event_time: Option<EventTime>,
     /// Bytes of the task's state: keys and values, and [`STATE_ROW_BYTES`] for each row.

@@ -13,7 +13,7 @@
 //!
 //! One batch is in flight at a time. Whatever happens to it, the positions move only with a commit.
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
-use tidemill_protocol::{admin, ids::Uuid};
+use tidemill_protocol::{admin, ids::Uuid, manifest::Manifest};
 
 use super::{
     durable,
@@ -105,6 +105,8 @@ pub(super) struct Committing {
     pub(super) state_growth: i64,
     /// Whether timers have fired.
     pub(super) fired: bool,
+    /// Whether the guest was called: it is not where everything is given up.
+    pub(super) served: bool,
 }
 
 /// One task.
@@ -132,8 +134,10 @@ pub(super) struct Task {
     pub(super) turn: usize,
     /// The dead letter that is with the guest or on its way to the log, instead of a batch.
     pub(super) letter: Option<Letter>,
-    /// Whether nothing was committed since it was taken.
+    /// Whether nothing that the guest was called for was committed since it was taken.
     pub(super) is_fresh: bool,
+    /// Whether its release has event time. Another one's timers by event time wait until one has it again.
+    pub(super) has_event_time: bool,
     /// Watermark as committed.
     pub(super) watermark: Option<i64>,
     /// When timers are due.
@@ -164,9 +168,19 @@ impl Task {
         }
     }
 
+    /// Sees event time as its release does.
+    pub(super) fn follow(&mut self, manifest: &Manifest) {
+        self.has_event_time = manifest.has_event_time();
+        for source in &mut self.sources {
+            if let Some(input) = manifest.input.iter().find(|input| input.topic == source.topic) {
+                source.seen.follow(input);
+            }
+        }
+    }
+
     /// Takes note of a commit.
     pub(super) fn commit(&mut self, done: &Committing, now: i64) {
-        self.is_fresh = false;
+        self.is_fresh &= !done.served;
         for (source, position) in self.sources.iter_mut().zip(&done.positions) {
             if source.position < *position {
                 source.position = *position;
@@ -211,7 +225,9 @@ impl Task {
         if self.due.wall_clock.is_some_and(|at| at <= now) {
             return true;
         }
-        let Some(at) = self.due.event_time else { return false };
+        let Some(at) = self.due.event_time.filter(|_| self.has_event_time) else {
+            return false;
+        };
         self.watermark_at(state, self.seen(), now)
             .is_some_and(|watermark| at <= watermark)
     }
@@ -222,6 +238,7 @@ impl Task {
         let idle = self
             .due
             .event_time
+            .filter(|_| self.has_event_time)
             .and_then(|_| self.sources.iter().filter_map(idle).min());
         self.due.wall_clock.into_iter().chain(idle).min()
     }

@@ -49,6 +49,7 @@ impl Deployed {
             return;
         };
         let (linger, batch) = (*linger, &edition.manifest.batch);
+        task.follow(&edition.manifest);
         if task.fires(ctx.state, ctx.now) {
             return self.fire(ctx, tickets, number);
         }
@@ -166,6 +167,11 @@ impl Deployed {
         let Some(task) = self.tasks.get_mut(&number) else {
             return;
         };
+        if !skipped.is_empty() {
+            // What the plan holds back or gives up may be among it.
+            let positions: Vec<i64> = task.sources.iter().map(|source| source.position).collect();
+            task.plan.committed(&positions);
+        }
         if failed || (inputs.is_empty() && skipped.is_empty()) {
             task.plan.last_error = Some("the records could not be read".into());
             task.phase = Phase::Waiting(ctx.now + MODULE_TROUBLE_MS);
@@ -229,6 +235,7 @@ impl Deployed {
             attempt: task.plan.attempt,
             now: ctx.now,
             is_fresh: task.is_fresh,
+            firings: task.firings,
             event_time: manifest.has_event_time().then(event_time),
             state_bytes: task.state_bytes,
             kind: Kind::Records,

@@ -68,6 +68,7 @@ pub(crate) fn run(name: &str, component: &[u8], work: &str) -> Run {
         attempt: 1,
         now: 1_700_000_000_000,
         is_fresh: false,
+        firings: 0,
         event_time: None,
         state_bytes: 0,
         kind: Kind::Records,

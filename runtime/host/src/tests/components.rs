@@ -1,10 +1,13 @@
 //! What well-behaved guests see and leave behind.
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use tidemill_broker::module::run::{GiveUp, Verdict};
+use tidemill_broker::module::run::{GiveUp, Run, Verdict};
 
 use super::fixture::{Fixture, batch, component, config, input, sent};
-use crate::compile;
+use crate::{compile, delivery::Delivery, sandbox::place};
 
 const ROUTES: [(&str, &str); 3] = [
     ("orders", "team.orders"),
@@ -78,7 +81,7 @@ fn a_batch_is_cut_by_records_bytes_and_offsets() {
     let route = Fixture::new("route");
     let values: Vec<String> = (0..10).map(|n| n.to_string()).collect();
     let records: Vec<_> = values.iter().map(|value| (None, value.as_str())).collect();
-    let cut = |change: &dyn Fn(&mut tidemill_broker::module::run::Run)| {
+    let cut = |change: &dyn Fn(&mut Run)| {
         let mut run = route.run_of(batch(100, &records));
         run.config = config(&ROUTES);
         run.inputs[0].from = 102;
@@ -162,6 +165,59 @@ fn what_is_given_up_goes_to_the_dead_letters_and_not_to_the_guest() {
             ("tidemill.version", "1.2.3"),
         ]
     );
+}
+
+#[test]
+fn what_is_given_up_counts_against_the_limits() {
+    let fixture = Fixture::new("route");
+    let large = "x".repeat(1_000);
+    let records: Vec<_> = (0..10).map(|_| (Some("orders-1"), large.as_str())).collect();
+    let mut run = fixture.run_of(batch(0, &records));
+    run.config = config(&ROUTES);
+    run.limits.bytes_max = 4_500;
+    run.inputs[0].give_up = (0..10)
+        .map(|offset| GiveUp {
+            offset,
+            dead_letter: true,
+            code: "trap".into(),
+            reason: "broken".into(),
+            attempt: 1,
+        })
+        .collect();
+    let processed = fixture.run(run);
+    assert_eq!(processed.verdict, Verdict::Ack);
+    assert_eq!(
+        (processed.next[0].2, processed.output_records),
+        (4, 4),
+        "the rest comes with the next run"
+    );
+}
+
+#[test]
+fn runs_of_a_task_are_told_apart_and_are_the_same_when_done_again() {
+    let fixture = Fixture::new("route");
+    let place_of = |topic: &str, offset, firings| {
+        let records = match offset {
+            Some(offset) => vec![input(topic, 0, batch(offset, &[(None, "a")]))],
+            None => Vec::new(),
+        };
+        let run = Run {
+            inputs: records,
+            firings,
+            ..fixture.run_of(batch(0, &[(None, "a")]))
+        };
+        place(&run, &Delivery::cut(&run.inputs, &run.limits))
+    };
+    let places = [
+        place_of("left", Some(5), 0),
+        place_of("right", Some(5), 0),
+        place_of("left", Some(6), 0),
+        place_of("", None, 5),
+        place_of("", None, 6),
+    ];
+    assert_eq!(BTreeSet::from(places).len(), places.len());
+    assert_eq!(places[0], place_of("left", Some(5), 9));
+    assert_eq!(places[3], place_of("", None, 5));
 }
 
 #[test]

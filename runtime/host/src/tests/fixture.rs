@@ -245,6 +245,7 @@ impl Fixture {
             attempt: 1,
             now: 1_700_000_000_000,
             is_fresh: false,
+            firings: 0,
             event_time: None,
             state_bytes: 0,
             inputs: vec![input("wild", 0, records)],
