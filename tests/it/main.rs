@@ -7,6 +7,7 @@
 )]
 
 mod bad_actors;
+mod cut_short;
 mod daemon;
 mod delivery;
 mod examples;

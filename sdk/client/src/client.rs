@@ -114,11 +114,7 @@ impl Client {
     /// Ends every connection, whatever still uses it, and waits until the brokers were told. Close producers and
     /// consumers first: what they have not sent by now is lost.
     pub async fn close(self) {
-        for broker in self.inner.brokers().values() {
-            broker.close();
-        }
-        self.inner.close_admin().await;
-        self.inner.network.endpoints.wait_idle().await;
+        self.inner.network.endpoints.close().await;
     }
 }
 

@@ -6,9 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use tidemill_client::{
-    Batch, Client, Committed, Consumer, ConsumerConfig, ConsumerRecord, OffsetReset, TopicPartition,
-};
+use tidemill_client::{Batch, Client, Consumer, ConsumerConfig, ConsumerRecord, OffsetReset, TopicPartition};
 use tokio::time::Instant;
 
 use super::Failure;
@@ -92,18 +90,14 @@ impl Consume {
             consume: self,
             out: BufWriter::with_capacity(256 * 1024, io::stdout().lock()),
             printed: 0,
-            next: BTreeMap::new(),
             ends: BTreeMap::new(),
             started: Instant::now(),
         };
-        let is_whole = reading.run(&mut consumer).await?;
-        let next = std::mem::take(&mut reading.next);
+        let read = reading.run(&mut consumer).await;
         drop(reading);
-        if is_whole || self.group.is_none() || self.no_commit {
-            return consumer.close().await.map_err(explained);
-        }
-        // It stopped inside a batch: what was printed is committed, not what was read.
-        consumer.commit_offsets(next).await.map_err(explained)
+        // In good order whatever happened: a member that is only dropped holds its partitions until its session is over.
+        let closed = consumer.close().await.map_err(explained);
+        read.and(closed)
     }
 
     fn config(&self) -> Result<ConsumerConfig, Failure> {
@@ -191,56 +185,64 @@ struct Reading<'a> {
     consume: &'a Consume,
     out: BufWriter<StdoutLock<'static>>,
     printed: u64,
-    /// Behind what was printed.
-    next: BTreeMap<TopicPartition, Committed>,
     /// Where `--until-end` stops, for each partition that was assigned so far.
     ends: BTreeMap<TopicPartition, i64>,
     started: Instant,
 }
 
 impl Reading<'_> {
-    /// Prints until there is a reason to stop. Whether the last batch was printed whole.
-    async fn run(&mut self, consumer: &mut Consumer) -> Result<bool, Failure> {
+    /// Prints until there is a reason to stop.
+    async fn run(&mut self, consumer: &mut Consumer) -> Result<(), Failure> {
         let mut stop = Stop::new()?;
         loop {
             if self.consume.until_end && self.is_at_end(consumer).await? {
-                return Ok(true);
+                return Ok(());
             }
             if self.consume.max.is_some_and(|max| max <= self.printed) {
-                return Ok(true);
+                return Ok(());
             }
             let batch = tokio::select! {
                 batch = consumer.next() => batch.map_err(explained)?,
                 () = tokio::time::sleep(LOOK), if self.consume.until_end => continue,
-                _ = stop.wanted() => return Ok(true),
+                _ = stop.wanted() => return Ok(()),
             };
-            if !self.print(batch)? {
-                return Ok(false);
-            }
+            self.print(consumer, &batch)?;
         }
     }
 
-    /// Prints a batch up to the bounds. Whether all of it was printed.
-    fn print(&mut self, batch: Batch) -> Result<bool, Failure> {
-        let end = self.ends.get(&batch.partition).copied().unwrap_or(i64::MAX);
-        let place = batch.partition.clone();
-        let mut is_whole = true;
-        for record in &batch.records {
-            let is_enough = self.consume.max.is_some_and(|max| max <= self.printed);
-            if is_enough {
-                is_whole = false;
-                break;
-            }
+    /// Prints a batch up to the bounds. The position goes back to what was not printed: it is what is committed.
+    fn print(&mut self, consumer: &Consumer, batch: &Batch) -> Result<(), Failure> {
+        let place = &batch.partition;
+        let end = self.ends.get(place).copied().unwrap_or(i64::MAX);
+        let written = self.write(&batch.records, end);
+        let unprinted = match &written {
+            Ok(count) => batch.records.get(*count),
+            Err(_) => batch.records.first(),
+        };
+        if let Some(record) = unprinted {
+            // A partition that is another member's by now is not ours to move.
+            let _ = consumer.seek(place, record.offset);
             if end <= record.offset {
                 // Behind the end that was seen at the start; this partition has nothing more to print.
-                break;
+                consumer.pause(std::slice::from_ref(place));
             }
+        }
+        written.map(drop)
+    }
+
+    /// How many were written before a bound was reached.
+    fn write(&mut self, records: &[ConsumerRecord], end: i64) -> Result<usize, Failure> {
+        let most = self.consume.max.map(|max| max.saturating_sub(self.printed));
+        let most = most.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
+        let wanted = records.iter().take(most).take_while(|record| record.offset < end);
+        let mut written = 0;
+        for record in wanted {
             self.consume.print(&mut self.out, record)?;
             self.printed += 1;
-            self.next.insert(place.clone(), Committed::from(record.offset + 1));
+            written += 1;
         }
         self.out.flush()?;
-        Ok(is_whole)
+        Ok(written)
     }
 
     async fn is_at_end(&mut self, consumer: &Consumer) -> Result<bool, Failure> {

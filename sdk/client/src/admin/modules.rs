@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quinn::{RecvStream, VarInt};
+use quinn::RecvStream;
 use sha2::{Digest as _, Sha256};
 use tidemill_protocol::admin::{
     ANSWER_BYTES_MAX, Answer, Call, Canary, Digest, LogLine, ModuleStatus, NodeStatus, StatePage, StateQuery,
@@ -371,12 +371,6 @@ impl Inner {
             }
         }
         Err(last)
-    }
-
-    pub(crate) async fn close_admin(&self) {
-        if let Some(connection) = self.admin.lock().await.take() {
-            connection.close(VarInt::from_u32(0), b"done");
-        }
     }
 }
 

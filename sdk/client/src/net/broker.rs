@@ -221,18 +221,6 @@ impl Broker {
         tokio::spawn(watch(Arc::downgrade(self), Arc::downgrade(&connection)));
         *self.current.lock().expect("no panic while the connection is replaced") = Some(connection);
     }
-
-    /// Says goodbye. A later call would connect again.
-    pub(crate) fn close(&self) {
-        let connection = self
-            .current
-            .lock()
-            .expect("no panic while the connection is replaced")
-            .take();
-        if let Some(connection) = connection {
-            connection.quic.close(VarInt::from_u32(0), b"done");
-        }
-    }
 }
 
 /// Closes a connection that went silent while its address is refused or answers a new handshake.

@@ -4,6 +4,7 @@
 //! and harmless elsewhere: packets up to 6,500 bytes where the path carries them, large windows and socket buffers.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -35,6 +36,7 @@ pub(crate) struct Endpoints {
     admin: ClientConfig,
     v4: Mutex<Option<Endpoint>>,
     v6: Mutex<Option<Endpoint>>,
+    is_closed: AtomicBool,
 }
 
 impl Endpoints {
@@ -44,6 +46,7 @@ impl Endpoints {
             admin: client_config(tls, ALPN_ADMIN)?,
             v4: Mutex::new(None),
             v6: Mutex::new(None),
+            is_closed: AtomicBool::new(false),
         })
     }
 
@@ -54,6 +57,9 @@ impl Endpoints {
         address: &str,
         timeout: Duration,
     ) -> Result<quinn::Connection> {
+        if self.is_closed.load(Ordering::Acquire) {
+            return Err(Error::Closed);
+        }
         let unreachable = |reason: String| Error::Unreachable {
             addresses: address.to_owned(),
             reason,
@@ -98,11 +104,14 @@ impl Endpoints {
         }
     }
 
-    /// Waits until everything said on the sockets, goodbyes too, has left.
-    pub(crate) async fn wait_idle(&self) {
+    /// Ends all connections, those that are being made too, and waits until everything said on the sockets, goodbyes too, has left. From now
+    /// on there are none: who still leaves a group must not keep whoever waits here.
+    pub(crate) async fn close(&self) {
+        self.is_closed.store(true, Ordering::Release);
         for slot in [&self.v4, &self.v6] {
             let endpoint = slot.lock().expect("no panic while an endpoint is made").clone();
             if let Some(endpoint) = endpoint {
+                endpoint.close(VarInt::from_u32(0), b"done");
                 endpoint.wait_idle().await;
             }
         }

@@ -327,10 +327,10 @@ impl Shared {
         state.topics.insert(found.name.clone(), TopicState::Known(partitions));
     }
 
-    /// A later look at the topic showed this many partitions; there can only be more.
+    /// A later look at the topic showed this many partitions: fewer, if it was deleted and created again.
     fn partitions_are(&self, topic: &str, count: i32) {
         if let Some(TopicState::Known(partitions)) = self.state().topics.get_mut(topic) {
-            partitions.count = partitions.count.max(count);
+            partitions.count = count;
         }
     }
 
